@@ -1,0 +1,53 @@
+# make run    a first experiment, from a bare clone to its report
+# make test   all checks: lint, types, layers, tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= examples/long_range/listops_short.yaml
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup run test test-all lint types layers docs clean
+
+setup: $(VENV)/.ready
+
+# torch first and by its exact version, so that an index of CPU builds is used where pip is set up for one
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, found " + sys.version) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+run: setup
+	$(BIN)/python -m quincunx train $(CONFIG)
+
+test: lint types layers
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-all: lint types layers
+	$(BIN)/python -m pytest -n 2
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/basedpyright
+
+layers: setup
+	$(BIN)/lint-imports
+
+# the pages and schemas that are generated from the code; the tests fail when they are stale
+docs: setup
+	$(BIN)/python -m quincunx explain --markdown > docs/config.md
+	$(BIN)/python -m quincunx explain --schema > docs/config.schema.json
+
+$(VENV)/.bench: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	touch $@
+
+bench-%: $(VENV)/.bench
+	$(BIN)/python benchmarks/$*.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,196 @@
+"""What Python users import and the command line calls: load a config, train it, evaluate a run, look into it.
+
+    from quincunx import load, train, evaluate
+
+    config = load("listops.yaml", "budget.epochs=2")
+    run = train(config)
+    print(run.metrics("dev/accuracy"))
+    print(evaluate(run, split="test").scalars)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quincunx.config.load import Loaded
+from quincunx.config.load import load as load_config
+from quincunx.errors import RunError, UsageError
+from quincunx.recipes import recipe_of, schemas
+from quincunx.runs import RunFolder, Summary, read_metrics, read_summary, reopen
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quincunx.engine.events import Callback
+    from quincunx.metrics.record import Evaluation
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | Loaded
+log = logging.getLogger("quincunx")
+
+
+def load(source: Source, *overrides: str, task: str | None = None, strict: bool = False) -> Loaded:
+    """Read, merge and check a config; its settings are under `.config`.
+
+    Args:
+        source: A config file (YAML, JSON, JSON with comments, Python literal), a run folder, or nested mappings.
+        overrides: `path=value`, `path+=item`, `~path`, `path=@file`.
+        task: Which block of a file with several tasks.
+        strict: Take warnings for errors.
+
+    Raises:
+        ConfigError: With every problem of the file at its place.
+    """
+    if isinstance(source, Loaded):
+        if overrides:
+            raise UsageError("overrides belong to the first load(...): give them there")
+        return source
+    if not isinstance(source, Mapping) and Path(source).is_dir():
+        source = reopen(str(source)).config
+    loaded = load_config(source, overrides, schemas=schemas(), task=task, strict=strict)
+    for problem in loaded.warnings:
+        log.warning("%s", problem.render())
+    return loaded
+
+
+class Run:
+    """A run folder, to be read; nothing here changes it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.folder: RunFolder = reopen(os.fspath(path))
+        self.path: Path = self.folder.path
+        self._loaded: Loaded | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def loaded(self) -> Loaded:
+        """The run's config as loaded from its folder."""
+        if self._loaded is None:
+            self._loaded = load_config(self.folder.config, (), schemas=schemas())
+        return self._loaded
+
+    @property
+    def config(self) -> Any:
+        """The run's config, with everything decided."""
+        return self.loaded.config
+
+    @property
+    def summary(self) -> Summary:
+        """State, updates done, best metric."""
+        return read_summary(self.folder)
+
+    @property
+    def report(self) -> Path:
+        """The report's path."""
+        return self.folder.report
+
+    def metrics(self, name: str | None = None) -> list[dict[str, Any]] | list[tuple[int, float]]:
+        """Return all lines of the metrics file, or of one metric (`dev/accuracy`) its (update, value) pairs."""
+        lines = read_metrics(self.folder.metrics)
+        if name is None:
+            return lines
+        found = [(line["update"], line["value"]) for line in lines if f"{line['split']}/{line['name']}" == name]
+        if not found:
+            known = sorted({f"{line['split']}/{line['name']}" for line in lines})
+            raise RunError(f"{self.path} has no metric {name}; it has {', '.join(known) or 'none yet'}")
+        return found
+
+    def checkpoint(self, which: str = "best") -> Path:
+        """Return a checkpoint: `best`, `last`, or its name; `best` falls back to `last` where none was marked."""
+        from quincunx.engine.checkpoint import Checkpoints
+
+        checkpoints = Checkpoints(self.folder.checkpoints)
+        found = checkpoints.all()
+        if not found:
+            raise RunError(f"{self.path} has no checkpoint yet")
+        if which == "best":
+            return checkpoints.best() or found[-1]
+        if which == "last":
+            return found[-1]
+        for path in found:
+            if path.name == which:
+                return path
+        raise RunError(f"{self.path} has no checkpoint {which}; there are: best, last, {', '.join(p.name for p in found)}")
+
+    def model(self, which: str = "best") -> nn.Module:
+        """Return the run's model with the weights of a checkpoint, in eval mode on the CPU."""
+        from quincunx.engine.checkpoint import Checkpoints, load_weights
+
+        path = self.checkpoint(which)
+        model = recipe_of(self.config.recipe).parts(self.config).model
+        saved = Checkpoints(self.folder.checkpoints).load(path)
+        load_weights(model, saved.weights["model"], str(path))
+        return model.eval()
+
+    def predict(self, rows: Sequence[Mapping[str, Any]], which: str = "best") -> list[dict[str, Any]]:
+        """Return one mapping for each row, as the run's recipe predicts."""
+        from quincunx.engine.runtime import start_runtime
+
+        runtime = start_runtime(self.config.compute)
+        model = self.model(which).to(runtime.device)
+        return recipe_of(self.config.recipe).predict(self.config, model, runtime, rows)
+
+
+def train(
+    source: Source,
+    *overrides: str,
+    resume: bool | str = False,
+    checkpoint: str | None = None,
+    allow_target: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Train what a config describes and return the run.
+
+    Args:
+        source: As for `load`, or what `load` returned.
+        overrides: As for `load`.
+        resume: True goes on with the config's run where there is one, a path with that run.
+        checkpoint: With `resume`, the name of the checkpoint to go on from; the newest otherwise.
+        allow_target: Import paths that `_target_` may name besides optimizers and schedules.
+        callbacks: Observers.
+        on_progress: Called with (done, total) while data is prepared.
+        options: `task` and `strict`, as for `load`.
+
+    Raises:
+        ConfigError: The config is wrong; nothing was written.
+        RunError: The run folder cannot be used, or a checkpoint not be restored.
+        NonFiniteError: Training diverged; the state before is saved.
+    """
+    from quincunx.launch import Wish, launch
+
+    if resume is True and isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        resume = os.fspath(source)
+    wish = Wish(resume, checkpoint, tuple(allow_target), tuple(callbacks), on_progress)
+    return Run(launch(load(source, *overrides, **options), wish).path)
+
+
+def evaluate(run: Run | str | os.PathLike[str], split: str = "test", which: str = "best") -> Evaluation:
+    """Evaluate a run's checkpoint on one of its splits; nothing is written.
+
+    Raises:
+        RunError: The run has no checkpoint, or no such split.
+    """
+    from quincunx.config.plan import make_plan
+    from quincunx.engine.loop import evaluate as evaluate_model
+    from quincunx.engine.runtime import start_runtime
+
+    run = run if isinstance(run, Run) else Run(run)
+    config = run.config
+    runtime = start_runtime(config.compute)
+    try:
+        experiment = recipe_of(config.recipe).build(config, (), None)
+        evaluators = {**experiment.evaluators, **experiment.final_evaluators}
+        if split not in evaluators:
+            raise RunError(f"{run.path} has no split {split!r}; it has {', '.join(evaluators)}")
+        model = run.model(which).to(runtime.device)
+        plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
+        return evaluate_model(model, evaluators[split], runtime, plan)
+    finally:
+        runtime.close()

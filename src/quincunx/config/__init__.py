@@ -1,0 +1,1 @@
+"""Config files: read with positions, merged with origins, checked whole, explained. Never imports torch."""

@@ -1,0 +1,66 @@
+"""What may differ between the config a run was started with and the one it is resumed with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HARMLESS = (
+    "run",
+    "log",
+    "checkpoint",
+    "evaluate",
+    "chunking",
+    "loading.workers",
+    "budget.stop_at",
+    "compute.device",
+    "compute.threads",
+    "compute.compile",
+    "debug.profile",
+)
+"""Sections and settings that leave the weights as they are, up to the order of additions."""
+
+LENGTHS = ("budget.epochs", "budget.updates")
+"""Harmless where the schedule does not look at the total."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting that differs."""
+
+    path: str
+    before: Any
+    after: Any
+    harmless: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.before!r} -> {self.after!r}"
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """Return the differences between two canonical configs (plain containers), in the order of the second."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    schedule = after.get("schedule")
+    kind = schedule.get("kind") if isinstance(schedule, Mapping) else None
+    allowed = HARMLESS + (LENGTHS if kind in ("fixed", "exp_decay") else ())
+    paths = [*new, *(path for path in old if path not in new)]
+    return [
+        Difference(path, old.get(path), new.get(path), _within(path, allowed))
+        for path in paths
+        if old.get(path) != new.get(path) or type(old.get(path)) is not type(new.get(path))
+    ]
+
+
+def _within(path: str, allowed: tuple[str, ...]) -> bool:
+    return any(path == prefix or path.startswith(prefix + ".") for prefix in allowed)
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found.extend(_flat(value, f"{prefix}{key}."))
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found

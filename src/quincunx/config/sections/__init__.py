@@ -1,0 +1,1 @@
+"""Sections that several recipes share, one file a theme, their rules beside them."""

@@ -1,0 +1,92 @@
+"""What one update is, how it is cut, how far training goes and how weights move."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from quincunx.config.schema import AnyCase, Section, TargetNode, target_or, unless, when
+
+
+class Update(Section):
+    """One update: `accumulation` logical batches of `batch_size` examples, then one step of the optimizer."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Examples in a logical batch, over all processes together."""
+    accumulation: int = Field(default=1, ge=1)
+    """Logical batches per update, averaged by their weights; the last update of an epoch may have fewer."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Scale gradients down to this total L2 norm. Unset or null: no clipping."""
+    no_decay: Annotated[bool, unless("optimizer.weight_decay", 0)] | None = None
+    """Leave biases and the weights of norms out of weight decay. Unset: yes for ours, no for a `_target_` optimizer."""
+
+
+class Chunking(Section):
+    """How a logical batch is cut to fit into memory. Never changes a gradient."""
+
+    samples: int | None = Field(default=None, ge=1)
+    """At most this many examples at once. Unset: no such limit."""
+    tokens: int | None = Field(default=None, ge=1)
+    """At most this many tokens at once, padding counted (longest example times examples). Unset: no such limit."""
+    graphs: Annotated[Literal["auto", "keep", "replay"], AnyCase] = "auto"
+    """For objectives over a whole batch: `keep` every chunk's graph, or `replay` its forward pass to save memory;
+    `auto` keeps a single chunk and replays several."""
+
+
+class Loading(Section):
+    """How examples reach the engine."""
+
+    bucketing: bool = True
+    """Put examples of like length into the same batch, so that little is padded; an epoch still sees each one once."""
+    window: Annotated[int, when("loading.bucketing", True)] = Field(default=50, ge=1)
+    """Batches whose examples are sorted by length together; larger pads less, smaller shuffles more."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that load examples; 0 loads in the training process."""
+
+
+class Budget(Section):
+    """How long training goes on."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over the training data. Unset: 1, or as many as `updates` needs."""
+    updates: int | None = Field(default=None, ge=1)
+    """Total number of updates, in place of `epochs`; schedules end there."""
+    stop_at: int | None = Field(default=None, ge=1)
+    """End this run after so many updates, leaving schedules as the total says; `--resume` with a later one goes on."""
+
+
+class AdamW(Section):
+    """AdamW with decoupled weight decay."""
+
+    kind: Annotated[Literal["adamw"], AnyCase] = "adamw"
+    """`adamw`, or give `_target_` in its place."""
+    learning_rate: float = Field(default=1e-3, ge=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=lambda: [0.9, 0.999], min_length=2, max_length=2
+    )
+    """Decay rates of the two running moments."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Term added to the denominator."""
+
+
+class Schedule(Section):
+    """The learning rate over the updates s = 0 .. T-1."""
+
+    kind: Annotated[Literal["fixed", "exp_decay", "linear", "cos"], AnyCase] = "fixed"
+    """`fixed`, `exp_decay`, `linear` or `cos`, or give `_target_` in place of this section."""
+    decay: Annotated[float, when("schedule.kind", "exp_decay")] = Field(default=0.9, gt=0)
+    """Factor of the learning rate per epoch: after e epochs it is exactly learning_rate * decay^e."""
+    smooth: Annotated[bool, when("schedule.kind", "exp_decay")] = False
+    """Decay a little at every update (the same value at the ends of epochs) instead of once an epoch."""
+    warmup: Annotated[int, when("schedule.kind", "linear", "cos")] = Field(default=0, ge=0)
+    """Updates over which the rate rises linearly to its peak."""
+    final_div_factor: Annotated[float, when("schedule.kind", "linear", "cos")] = Field(default=100.0, ge=1)
+    """The last update's rate is learning_rate / final_div_factor."""
+
+
+Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | TargetNode, target_or("adamw")]
+RateSchedule = Annotated[Annotated[Schedule, Tag("schedule")] | TargetNode, target_or("schedule")]

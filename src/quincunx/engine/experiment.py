@@ -1,0 +1,57 @@
+"""What a recipe hands to the engine: data, model, objective and evaluators; the engine asks for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from quincunx.config.plan import Plan
+from quincunx.config.schema import Sizes
+from quincunx.data.batch import Batch
+from quincunx.data.loader import Collate, Source
+from quincunx.engine.objective import Objective
+from quincunx.engine.runtime import Runtime
+from quincunx.metrics.record import Evaluation
+
+Evaluator = Callable[[nn.Module, Runtime, Plan], Evaluation]
+"""Evaluates a model, already in eval mode and without gradients, on one split."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Model and objective alone: enough to count parameters, estimate memory, or load a checkpoint."""
+
+    model: nn.Module
+    objective: Objective
+    sample: Callable[[int, int], Batch] | None = None
+    """`sample(rows, length)` makes a batch of that shape, for estimates."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that one run trains and evaluates on."""
+
+    config: Any
+    """The config with everything decided that it left open (counts, say): what the run folder keeps."""
+    parts: Parts
+    source: Source
+    collate: Collate
+    sizes: Sizes
+    evaluators: Mapping[str, Evaluator]
+    """Evaluated during training, by split."""
+    final_evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    """Evaluated once at the end, on the best weights, by split."""
+    metric: str = "dev/loss"
+    goal: Literal["max", "min"] = "min"
+    chunk_samples: int | None = None
+    """The recipe's own limit of examples per chunk, besides `chunking.samples`."""
+    notes: Sequence[str] = ()
+    """What was decided for the user, said at the start."""
+    fingerprints: Mapping[str, Any] = field(default_factory=dict)
+    """Hashes of the data, compared when a run is resumed."""
+    skipped_rows: Sequence[Mapping[str, Any]] = ()
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    """Further text files of the run folder, by name."""

@@ -1,0 +1,97 @@
+"""How many parameters a model has and about how much memory its training takes, found without running it.
+
+The forward pass of the largest chunk is traced on fake tensors that have shapes but no memory, while every tensor that
+autograd would keep for the backward pass is counted once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from quincunx.config.plan import Plan
+from quincunx.data.batch import Batch
+from quincunx.engine.experiment import Parts
+from quincunx.engine.objective import Represented, Summed
+from quincunx.engine.step import trainable
+from quincunx.nn.rows import attach_rows
+
+
+def count_parameters(parts: Parts) -> dict[str, int]:
+    """Return the numbers of `trainable` and of all (`total`) parameters, shared ones once."""
+    every = {id(p): p for module in (parts.model, parts.objective) for p in module.parameters()}
+    return {
+        "trainable": sum(p.numel() for p in trainable(parts.model, parts.objective)),
+        "total": sum(p.numel() for p in every.values()),
+    }
+
+
+def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_states: int = 2) -> dict[str, int] | None:
+    """Return estimated bytes by purpose and their `total` for the largest chunk, or None where no sample is to be had.
+
+    Weights, gradients and optimizer states are exact; activations are what autograd keeps, without the temporary
+    buffers of kernels. Recomputed attention (gradient checkpointing) counts as kept.
+    """
+    if parts.sample is None:
+        return None
+    weights = sum(_size(p) for p in {id(p): p for p in parts.model.parameters()}.values())
+    gradients = sum(_size(p) for p in trainable(parts.model, parts.objective))
+    length = plan.sizes.longest or 1
+    rows = min(plan.batch_size, plan.chunk_samples or plan.batch_size)
+    if plan.chunk_tokens is not None:
+        rows = max(1, min(rows, plan.chunk_tokens // length))
+    activations = _activations(parts, parts.sample(rows, length), dtype)
+    found = {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": gradients * optimizer_states,
+        "activations": activations,
+    }
+    return {**found, "total": sum(found.values())}
+
+
+def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
+    kept: dict[int, int] = {}
+    held: list[Tensor] = []  # the identity of a storage is only good while the storage lives
+    own = {p.untyped_storage()._cdata for p in parts.model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+            held.append(tensor)
+        return tensor
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    context = attach_rows(parts.model, parts.objective)
+    if context is not None:
+        context.set(0, batch.rows)
+    training = parts.model.training
+    parts.model.train()
+    half = torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32)
+    try:
+        with mode, half, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            _forward(parts, Batch(_fake(mode, batch), batch.rows, batch.ids, batch.lengths, batch.padded))
+    finally:
+        parts.model.train(training)
+    return sum(kept.values())
+
+
+def _fake(mode: FakeTensorMode, batch: Batch) -> dict[str, Any]:
+    return {name: mode.from_tensor(tensor) for name, tensor in batch.tensors.items()}
+
+
+def _forward(parts: Parts, batch: Batch) -> None:
+    objective = parts.objective
+    if isinstance(objective, Summed):
+        objective.loss(parts.model, batch)
+    elif isinstance(objective, Represented):
+        for part in objective.parts(batch):
+            objective.represent(parts.model, part)
+
+
+def _size(parameter: nn.Parameter) -> int:
+    return parameter.numel() * parameter.element_size()

@@ -1,0 +1,243 @@
+"""One update's gradient, the same however the logical batches are cut into chunks or spread over processes.
+
+Summed losses are divided by the whole update's weight before the first backward pass, so that chunks simply add up.
+Represented losses are computed once over all rows: the gradient of each row's representation is then walked back
+through its chunk's graph, kept or replayed (gradient caching, Gao et al. 2021, arXiv 2101.06983). Randomness is set
+anew, by address, before every forward pass, replays included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quincunx.config.plan import Plan
+from quincunx.data.batch import Batch
+from quincunx.engine.chunks import cut
+from quincunx.engine.objective import Objective, Part, Representations, Represented, Summed
+from quincunx.engine.runtime import Runtime, seed_torch
+from quincunx.errors import RunError
+from quincunx.nn.rows import attach_rows
+from quincunx.seeds import address
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The losses of one update, before it is applied."""
+
+    sums: Mapping[str, Tensor]
+    """By term: the sum over everything in the update, detached."""
+    weights: Mapping[str, float]
+    """By term: what the sum is to be divided by."""
+
+
+class Step:
+    """Turns the logical batches of an update into gradients on the parameters."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        runtime: Runtime,
+        plan: Plan,
+        seed: int,
+        scaler: torch.amp.GradScaler | None = None,  # pyright: ignore[reportPrivateImportUsage]
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.runtime = runtime
+        self.plan = plan
+        self.seed = seed
+        self.scaler = scaler
+        self.context = attach_rows(model, objective)
+        self.parameters = trainable(model, objective)
+        self._batch_norms = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def gradient(self, update: int, batches: Sequence[Batch | None]) -> Outcome:
+        """Add the gradient of an update (from 0) to the parameters' `grad` and return its losses.
+
+        With several processes a summed objective gets this rank's rows of each logical batch (None for a batch with
+        none of them), a represented one the whole batch on every rank; gradients end up summed over ranks.
+        """
+        if isinstance(self.objective, Summed):
+            outcome = self._summed(self.objective, update, batches)
+        elif isinstance(self.objective, Represented):
+            outcome = self._represented(self.objective, update, batches)
+        else:
+            raise TypeError(f"{type(self.objective).__name__} is neither a Summed nor a Represented objective")
+        self.runtime.add_gradients(self.parameters)
+        return outcome
+
+    def _summed(self, objective: Summed, update: int, batches: Sequence[Batch | None]) -> Outcome:
+        weights = self._weights(batches)
+        weights = self.runtime.add_up(weights)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            if batch is None:
+                continue
+            positions = self.cut(batch)
+            chunks = [batch] if positions is None else [batch.select(part) for part in positions]
+            for index, chunk in enumerate(chunks):
+                self.address(update, number, index, chunk)
+                with self.runtime.autocast():
+                    losses = objective.loss(self.model, chunk.to(self.runtime.device))
+                self._backward(self._total(losses, weights))
+                _accumulate(sums, losses)
+        return Outcome(self._sums_over_ranks(sums), weights)
+
+    def _represented(self, objective: Represented, update: int, batches: Sequence[Batch | None]) -> Outcome:
+        weights = self._weights(batches)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            if batch is None:
+                raise RunError("a represented objective needs the whole logical batch on every process")
+            encoded = [
+                _Encoded(self, objective, part, update, number, role)
+                for role, part in enumerate(objective.parts(batch))
+            ]
+            representations: Representations = {part.role: part.leaves() for part in encoded}
+            self.address(update, number, -1, batch)
+            with self.runtime.autocast():
+                losses = objective.loss(self.model, representations, batch.to(self.runtime.device))
+            # every rank computes the whole loss: direct gradients are shared out, those of the rows handed back whole
+            self._backward(self._total(losses, weights) / self.runtime.world)
+            for part in encoded:
+                part.walk_back()
+            _accumulate(sums, losses)
+        return Outcome(sums, weights)
+
+    def _weights(self, batches: Iterable[Batch | None]) -> dict[str, float]:
+        weights = dict.fromkeys(self.objective.terms, 0.0)
+        for batch in batches:
+            if batch is not None:
+                for term, weight in self.objective.weights(batch).items():
+                    weights[term] += weight
+        return weights
+
+    def cut(self, batch: Batch) -> list[Tensor] | None:
+        """Return the positions of each chunk of this rank's rows, None when they are one chunk as they stand."""
+        chunks = cut(len(batch), batch.lengths, self.plan.chunk_samples, self.plan.chunk_tokens)
+        if self._batch_norms:
+            self._refuse_partial_statistics(chunked=chunks is not None)
+        return chunks
+
+    def address(self, update: int, number: int, chunk: int, rows: Batch, role: int = 0) -> None:
+        """Set all randomness for one forward pass: ours by row, that of foreign modules by chunk and rank."""
+        if self.context is not None:
+            key = address(self.seed, "mask", update, number, role)
+            self.context.set(key, rows.rows.to(self.runtime.device))
+        seed_torch(address(self.seed, "torch", update, number, role, chunk, self.runtime.rank), self.runtime.device)
+
+    def _total(self, losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+        total: Tensor | None = None
+        for term, loss in losses.items():
+            if weights[term] <= 0:
+                continue
+            share = loss * (self.objective.coefficients.get(term, 1.0) / weights[term])
+            total = share if total is None else total + share
+        if total is None:
+            raise RunError(
+                f"nothing to learn from: every term of the loss ({', '.join(losses)}) has weight 0 in this update"
+            )
+        return total
+
+    def _backward(self, loss: Tensor) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def _sums_over_ranks(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.runtime.world == 1:
+            return sums
+        local = {term: float(sums[term]) if term in sums else 0.0 for term in self.objective.terms}
+        return {term: torch.tensor(value, dtype=torch.float64) for term, value in self.runtime.add_up(local).items()}
+
+    def _refuse_partial_statistics(self, chunked: bool) -> None:
+        for name, module in self._batch_norms:
+            spread = self.runtime.world > 1 and not isinstance(module, nn.SyncBatchNorm)
+            if module.training and (chunked or spread):
+                raise RunError(
+                    f"{name} ({type(module).__name__}) computes statistics over the batch, of which a chunk or process "
+                    "sees only a part: the gradient would depend on the cut. Leave chunking unset and run one process, "
+                    "put the module in eval mode, or use a norm without batch statistics"
+                )
+
+
+class _Encoded:
+    """The rows of one role: encoded chunk by chunk, later walked back with the gradients of their representations."""
+
+    def __init__(self, step: Step, objective: Represented, part: Part, update: int, number: int, role: int) -> None:
+        self.step, self.objective, self.role = step, objective, part.role
+        self._place = (update, number, role)
+        self._count = len(part.batch)
+        runtime = step.runtime
+        mine = part.batch if runtime.world == 1 else part.batch.select(range(runtime.rank, self._count, runtime.world))
+        if not len(mine):
+            raise RunError(
+                f"this process has no {part.role} rows: a logical batch of {self._count} is smaller than the number of "
+                f"processes ({runtime.world}); start fewer of them or raise update.batch_size"
+            )
+        positions = step.cut(mine)
+        self._index = [torch.arange(len(mine))] if positions is None else positions
+        self._chunks = [mine] if positions is None else [mine.select(part) for part in positions]
+        keep = step.plan.graphs == "keep" or (step.plan.graphs == "auto" and len(self._chunks) == 1)
+        self._outputs: list[dict[str, Tensor]] | None = [] if keep else None
+        detached: list[dict[str, Tensor]] = []
+        for index in range(len(self._chunks)):
+            with torch.set_grad_enabled(keep):
+                output = self._forward(index)
+            if self._outputs is not None:
+                self._outputs.append(output)
+            detached.append({name: tensor.detach() for name, tensor in output.items()})
+        self._leaves = self._assemble(detached)
+
+    def leaves(self) -> dict[str, Tensor]:
+        """Return the representations of all rows, in the batch's order, as leaves that collect gradients."""
+        return self._leaves
+
+    def walk_back(self) -> None:
+        """Send the gradients that the leaves collected through this rank's chunks."""
+        runtime = self.step.runtime
+        grads = {name: leaf.grad for name, leaf in self._leaves.items() if leaf.grad is not None}
+        if not grads:
+            return
+        # the loss was divided by the number of ranks for the sake of its direct parameters
+        mine = {name: grad[runtime.rank :: runtime.world] * runtime.world for name, grad in grads.items()}
+        if runtime.world == 1:
+            mine = grads
+        for index, positions in enumerate(self._index):
+            output = self._forward(index) if self._outputs is None else self._outputs[index]
+            names = [name for name in mine if output[name].requires_grad]
+            if names:
+                rows = positions.to(runtime.device)
+                torch.autograd.backward([output[name] for name in names], [mine[name][rows] for name in names])
+
+    def _forward(self, index: int) -> dict[str, Tensor]:
+        update, number, role = self._place
+        chunk = self._chunks[index]
+        self.step.address(update, number, index, chunk, role)
+        with self.step.runtime.autocast():
+            rows = Part(self.role, chunk.to(self.step.runtime.device))
+            return self.objective.represent(self.step.model, rows)
+
+    def _assemble(self, chunks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        runtime = self.step.runtime
+        order = torch.argsort(torch.cat(self._index)).to(runtime.device)
+        leaves: dict[str, Tensor] = {}
+        for name in sorted(chunks[0]):
+            joined = chunks[0][name] if len(chunks) == 1 else torch.cat([chunk[name] for chunk in chunks])[order]
+            leaf = runtime.gather_rows(joined, self._count)
+            leaves[name] = leaf.requires_grad_() if leaf.is_floating_point() else leaf
+        return leaves
+
+
+def trainable(*modules: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are trained, each once, in module order."""
+    found = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return list(dict.fromkeys(found))
+
+
+def _accumulate(sums: dict[str, Tensor], losses: Mapping[str, Tensor]) -> None:
+    for term, loss in losses.items():
+        sums[term] = sums[term] + loss.detach() if term in sums else loss.detach()

@@ -1,0 +1,364 @@
+"""Putting a run together: folder, config, data, model, optimizer and state; then the loop; then what is left behind.
+
+Everything that can be refused is refused before the run folder holds anything; from then on the folder alone is enough
+to go on with the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quincunx.config.check import check_sizes
+from quincunx.config.compare import compare
+from quincunx.config.document import ConfigError
+from quincunx.config.load import Loaded, canonical, explicit_paths, load, origins, to_yaml
+from quincunx.config.plan import Plan, make_plan
+from quincunx.data.loader import Updates
+from quincunx.data.order import Order
+from quincunx.engine.checkpoint import Checkpoints, Restored, load_weights
+from quincunx.engine.events import Callback, Requests
+from quincunx.engine.experiment import Experiment
+from quincunx.engine.footprint import count_parameters
+from quincunx.engine.loop import Loop, evaluate
+from quincunx.engine.objective import Summed
+from quincunx.engine.optim import build_optimizer
+from quincunx.engine.profile import Profile
+from quincunx.engine.runtime import Runtime, seed_torch, start_runtime
+from quincunx.engine.schedule import build_schedule
+from quincunx.engine.state import Best, State
+from quincunx.errors import CheckpointError, RunError
+from quincunx.journal import REASONS, Journal
+from quincunx.recipes import recipe_of, schemas
+from quincunx.report import write_report
+from quincunx.runs import RunFolder, claim, environment, read_json, reopen
+from quincunx.seeds import address, draw_seed
+from quincunx.track import Trackers, open_trackers
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller asks for besides the config."""
+
+    resume: bool | str = False
+    """True: go on with this config's newest run (or its run.dir), beginning it where there is none; a path: with that run."""
+    checkpoint: str | None = None
+    """Name of the checkpoint to go on from; None: the newest."""
+    allow_target: Sequence[str] = ()
+    callbacks: Sequence[Callback] = ()
+    on_progress: Callable[[int, int], None] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended."""
+
+    path: Path
+    """The run folder."""
+    reason: str
+    """`finished`, `stop_at`, `patience`, or the signal or file that stopped it."""
+    main: bool
+    """Whether this process is the one that speaks for the run."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the run came to an end of its own."""
+        return self.reason in REASONS
+
+
+def launch(loaded: Loaded, wish: Wish) -> Ended:
+    """Train what a config describes and say how it ended.
+
+    Raises ConfigError before anything is written, RunError when the folder cannot be used or a checkpoint not be
+    restored, NonFiniteError when training diverges.
+    """
+    runtime = start_runtime(loaded.config.compute)
+    try:
+        return _launch(loaded, wish, runtime)
+    finally:
+        runtime.close()
+
+
+def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
+    recipe = recipe_of(loaded.schema.name)
+    config, notes = recipe.decide(loaded.config)
+    notes = [*loaded.notes, *notes]
+    _check_declared(config, loaded)
+    existing = runtime.share(_existing(config, wish) if runtime.main else None)
+    folder = reopen(existing) if existing else _claim(config, runtime)
+    if runtime.main:
+        folder.lock()
+    try:
+        before = load(folder.config, schemas=schemas()).config if existing else None
+        if config.seed is None:
+            seed = before.seed if before is not None else runtime.share(draw_seed())
+            config = config.model_copy(update={"seed": seed})
+            notes += [] if existing else [f"no seed given: drew {seed}"]
+        experiment = _build(recipe, config, loaded, runtime, wish)
+        config = experiment.config
+        notes += [*experiment.notes, *_changes(before, config, folder)]
+        plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
+        problems = check_sizes(config, loaded.schema, experiment.sizes, loaded.document)
+        if any(problem.severity == "error" for problem in problems):
+            raise ConfigError(problems)
+        notes += [problem.render() for problem in problems]
+        return _train(config, loaded, experiment, plan, folder, runtime, wish, notes, fresh=not existing)
+    except BaseException:
+        if runtime.main and not existing:
+            folder.abandon()
+        raise
+    finally:
+        folder.release()
+
+
+def _train(
+    config: Any,
+    loaded: Loaded,
+    experiment: Experiment,
+    plan: Plan,
+    folder: RunFolder,
+    runtime: Runtime,
+    wish: Wish,
+    notes: list[str],
+    *,
+    fresh: bool,
+) -> Ended:
+    plan = plan.with_model(count_parameters(experiment.parts))
+    state, more = _state(config, experiment, plan, runtime, wish.allow_target)
+    notes += more
+    checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
+    saved = None if fresh else _restore(state, checkpoints, wish.checkpoint, runtime)
+    if fresh and config.init_from is not None:
+        notes += _initialise(state, config)
+    if runtime.main:
+        checkpoints.clean()
+        _write_folder(folder, config, loaded, plan, experiment, saved, notes)
+    trackers = open_trackers(config.log.trackers) if runtime.main else Trackers({})
+    trackers.start(folder.path, canonical(config))
+    if not fresh:
+        trackers.resume(saved.progress["trackers"] if saved else {})
+    journal = Journal(folder, config, plan, state)
+    callbacks: list[Callback] = [journal, *wish.callbacks] if runtime.main else []
+    if config.debug.profile and runtime.main:
+        callbacks.append(Profile(folder.path, runtime.device))
+    requests = Requests(folder.path)
+    if runtime.main:
+        requests.clear_files()
+    loop = Loop(
+        plan=plan,
+        state=state,
+        data=_updates(config, experiment, runtime),
+        seed=config.seed,
+        runtime=runtime,
+        checkpoints=checkpoints,
+        trackers=trackers,
+        requests=requests,
+        evaluators=experiment.evaluators,
+        callbacks=callbacks,
+        clip_norm=config.update.clip_norm,
+        patience=config.evaluate.patience,
+        keep_best=config.checkpoint.best,
+        evaluate_at_start=config.evaluate.at_start,
+        workers=config.loading.workers,
+    )
+    for callback in callbacks:
+        callback.start(plan, state.update, notes)
+    try:
+        with requests:
+            reason = loop.run()
+            if reason in REASONS:
+                _final_evaluation(experiment, state, checkpoints, plan, runtime, trackers, callbacks)
+        trackers.finish()
+        for callback in callbacks:
+            callback.end(state.update, reason)
+    except BaseException as error:
+        for callback in callbacks:
+            callback.error(error)
+        raise
+    finally:
+        if runtime.main:
+            write_report(folder.path)
+    return Ended(folder.path, reason, runtime.main)
+
+
+def _check_declared(config: Any, loaded: Loaded) -> None:
+    """Refuse what the declared sizes show to be wrong before any data is read."""
+    if loaded.schema.sizes is None:
+        return
+    problems = check_sizes(config, loaded.schema, loaded.schema.sizes(config), loaded.document)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        raise ConfigError(errors)
+
+
+def _run_name(config: Any) -> str:
+    return config.run.name or "-".join(filter(None, (config.recipe, getattr(config, "task", None))))
+
+
+def _existing(config: Any, wish: Wish) -> str | None:
+    """Return the run to go on with, None when a new one is to be begun."""
+    if not wish.resume:
+        return None
+    if isinstance(wish.resume, str):
+        return str(reopen(wish.resume).path)
+    if config.run.dir is not None:
+        path = Path(config.run.dir).expanduser()
+        return str(path) if (path / "config.yaml").is_file() else None
+    name = _run_name(config)
+    numbered = [path for path in Path("runs").glob(f"{name}-*") if path.name[len(name) + 1 :].isdecimal()]
+    runs = [path for path in numbered if (path / "config.yaml").is_file()]
+    return str(max(runs, key=lambda path: int(path.name[len(name) + 1 :]))) if runs else None
+
+
+def _claim(config: Any, runtime: Runtime) -> RunFolder:
+    path = runtime.share(str(claim(config.run.dir, _run_name(config)).path) if runtime.main else None)
+    return RunFolder(Path(path))
+
+
+def _changes(before: Any, config: Any, folder: RunFolder) -> list[str]:
+    """Return what to say about a resumed run's config; refuses what would make it another run."""
+    differences = [] if before is None else compare(canonical(before), canonical(config))
+    blocking = [difference for difference in differences if not difference.harmless]
+    if blocking:
+        raise RunError(
+            f"{folder.path} was begun with another config; going on with this one would make it neither the one nor the "
+            "other:\n  " + "\n  ".join(map(str, blocking)) + "\nResume it with the config it has (give the run folder "
+            "itself), or begin a new run, with init_from if it should start from these weights"
+        )
+    return [f"resumed with {difference}" for difference in differences]
+
+
+def _build(recipe: Any, config: Any, loaded: Loaded, runtime: Runtime, wish: Wish) -> Experiment:
+    seed_torch(address(config.seed, "initial weights"), runtime.device)
+    build = lambda: recipe.build(config, explicit_paths(loaded), wish.on_progress if runtime.main else None)  # noqa: E731
+    # rank 0 first: it generates what the others then find in the cache
+    experiment = build() if runtime.main else None
+    runtime.barrier()
+    return experiment if experiment is not None else build()
+
+
+def _state(
+    config: Any, experiment: Experiment, plan: Plan, runtime: Runtime, allowed: Collection[str]
+) -> tuple[State, list[str]]:
+    model = experiment.parts.model.to(runtime.device)
+    objective = experiment.parts.objective.to(runtime.device)
+    optimizer, notes = build_optimizer(config.optimizer, config.update, (model, objective), allowed)
+    rates, more = build_schedule(config.schedule, optimizer, plan.total_updates, plan.updates_per_epoch, allowed)
+    if config.compute.compile:
+        model.compile(dynamic=True)  # in place, so that names in checkpoints stay as they are
+    metric = config.evaluate.metric or experiment.metric
+    goal = config.evaluate.goal or (
+        experiment.goal if metric == experiment.metric else "min" if metric.endswith("/loss") else "max"
+    )
+    return State(model, objective, optimizer, rates, Best(metric, goal), runtime.scaler()), [*notes, *more]
+
+
+def _restore(state: State, checkpoints: Checkpoints, name: str | None, runtime: Runtime) -> Restored | None:
+    """Restore the named or newest checkpoint; None when the run was killed before its first."""
+    found = checkpoints.all()
+    if name is not None:
+        path = checkpoints.folder / name
+        if path not in found:
+            known = ", ".join(p.name for p in found) or "none"
+            raise CheckpointError(f"{checkpoints.folder} has no checkpoint {name}; there are: {known}")
+    elif not found:
+        return None
+    else:
+        path = found[-1]
+    saved = checkpoints.load(path, runtime.device)
+    state.restore(saved)
+    return saved
+
+
+def _initialise(state: State, config: Any) -> list[str]:
+    source = Path(config.init_from).expanduser()
+    checkpoints = Checkpoints(source / "checkpoints" if (source / "checkpoints").is_dir() else source.parent)
+    path = source
+    if (source / "checkpoints").is_dir():
+        found = checkpoints.all()
+        path = checkpoints.best() or (found[-1] if found else source)
+    if not path.is_dir():
+        raise RunError(f"init_from: {source} is neither a run folder nor a checkpoint")
+    saved = checkpoints.load(path)
+    lines = load_weights(state.model, saved.weights["model"], str(path), partial=config.init_partial)
+    return [f"weights from {path}", *lines]
+
+
+def _updates(config: Any, experiment: Experiment, runtime: Runtime) -> Updates:
+    order = Order(
+        experiment.sizes.train,
+        config.update.batch_size,
+        address(config.seed, "order"),
+        lengths=experiment.source.lengths if config.loading.bucketing else None,
+        window=config.loading.window,
+        accumulation=config.update.accumulation,
+        overfit=config.debug.overfit_batch,
+    )
+    # a summed loss needs this rank's rows only; a represented one sees the whole logical batch everywhere
+    summed = isinstance(experiment.parts.objective, Summed)
+    shard = (runtime.rank, runtime.world) if summed else (0, 1)
+    return Updates(experiment.source, experiment.collate, order, config.seed, shard)
+
+
+def _write_folder(
+    folder: RunFolder,
+    config: Any,
+    loaded: Loaded,
+    plan: Plan,
+    experiment: Experiment,
+    saved: Restored | None,
+    notes: Sequence[str],
+) -> None:
+    data = {"fingerprints": dict(experiment.fingerprints)}
+    known = folder.path / "data.json"
+    if known.is_file() and read_json(known) != json.loads(json.dumps(data)):
+        raise RunError(
+            f"the data is not what {folder.path} was begun with (its fingerprints in data.json differ): bring the old data "
+            "back, or begin a new run"
+        )
+    # first, because it alone makes the folder a run that can be gone on with
+    folder.write_text("config.yaml", to_yaml(config, full=True, comments=False))
+    folder.write_json("data.json", data)
+    folder.write_json("origins.json", origins(loaded))
+    folder.write_json("plan.json", plan.to_json())
+    folder.write_json("environment.json", environment())
+    for name, text in experiment.artefacts.items():
+        folder.write_text(name, text)
+    folder.write_text(
+        "skipped_rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in experiment.skipped_rows)
+    )
+    with folder.open_lines("starts.jsonl") as starts:
+        update = saved.progress["update"] if saved else 0
+        starts.append({"update": update, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "notes": list(notes)})
+
+
+def _final_evaluation(
+    experiment: Experiment,
+    state: State,
+    checkpoints: Checkpoints,
+    plan: Plan,
+    runtime: Runtime,
+    trackers: Trackers,
+    callbacks: Sequence[Callback],
+) -> None:
+    """Evaluate the final splits on the best weights as they were saved, then put the last ones back."""
+    if not experiment.final_evaluators:
+        return
+    last = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    best = checkpoints.best()
+    update = state.update
+    if best is not None and runtime.main:
+        saved = checkpoints.load(best, runtime.device)
+        load_weights(state.model, saved.weights["model"], str(best))
+        update = saved.progress["update"]
+    for split, evaluator in experiment.final_evaluators.items():
+        evaluation = evaluate(state.model, evaluator, runtime, plan)
+        trackers.log(update, split, evaluation.scalars)
+        for callback in callbacks:
+            callback.evaluation(update, split, evaluation)
+    if best is not None and runtime.main:
+        load_weights(state.model, last, "the last update")

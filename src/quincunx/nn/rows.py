@@ -1,0 +1,134 @@
+"""Which rows of the global logical batch a forward pass works on, shared by every module that draws random masks.
+
+The engine sets it for each chunk, and again when it walks that chunk back; a mask is then a function of (seed, update,
+layer, row, position), so that neither chunks nor processes nor replays change it. C rows of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""Fraction of the golden ratio, 64 bits: multiples of it lie far apart."""
+SQRT_TWO = 0xB504F333F9DE6485
+SQRT_THREE = 0xDDB3D742C265539D
+"""Leading 64 bits of the square roots, the first made odd: multiplying by odd numbers loses nothing."""
+
+CACHED_POSITIONS = 1 << 24
+"""Position words kept at most, by device: 64 MiB."""
+
+
+def signed(word: int) -> int:
+    """Return the 64-bit two's complement number with the last 64 bits of `word`, as torch's int64 holds it."""
+    return (word + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def scramble(words: Tensor) -> Tensor:
+    """Return int64 words, of any shape, scrambled: changing one bit of a word changes each bit with probability 1/2.
+
+    Two rounds of xor-shift and multiplication modulo 2**64; no two words give the same result.
+    """
+    words = (words ^ _shift(words, 32)) * signed(SQRT_TWO)
+    words = (words ^ _shift(words, 29)) * signed(SQRT_THREE)
+    return words ^ _shift(words, 32)
+
+
+def _shift(words: Tensor, by: int) -> Tensor:
+    return (words >> by) & ((1 << (64 - by)) - 1)  # torch's shift copies the sign; the hash needs zeros there
+
+
+def position_words(count: int, device: torch.device) -> Tensor:
+    """Return a scrambled int32 word `[count]` for each position within a row, for at most 2**32 positions.
+
+    No two positions share a word, else they would share every decision; a longer run of positions begins with the same.
+    """
+    # The xor comes first: torch.compile would take a plain multiple of arange for an index, computed without wrapping.
+    words = torch.arange(count, device=device) ^ (SQRT_TWO >> 32)
+    words = (words * (GOLDEN >> 32)) & 0xFFFFFFFF
+    words = words ^ (words >> 16)
+    words = (words * (SQRT_THREE & 0xFFFFFFFF)) & 0xFFFFFFFF
+    return (words ^ (words >> 15)).to(torch.int32)
+
+
+class RowContext:
+    """The rows of the chunk at hand; one object shared by all row-aware modules of a model."""
+
+    def __init__(self) -> None:
+        self.words: Tensor | None = None
+        self._positions: dict[torch.device, Tensor] = {}
+
+    def set(self, key: int, rows: Tensor) -> None:
+        """Say what the next forward (or backward) pass works on.
+
+        `key` is a 64-bit number made of seed and update (and logical batch); `rows [C]`, int64, are positions in the
+        global logical batch, on the device of the model. TypeError when rows are anything else.
+        """
+        if rows.dtype != torch.int64 or rows.ndim != 1:
+            raise TypeError(
+                f"rows must be an int64 tensor of one dimension, found {rows.dtype} of {rows.ndim} dimensions"
+            )
+        # The key enters as part of a tensor: a compiled model then sees the same kind of input at every update.
+        self.words = scramble(rows * signed(GOLDEN) + signed(key))
+
+    def current(self, batch: int) -> Tensor:
+        """Return the word of each row `[C]`, int64; RuntimeError when no rows, or not `batch` of them, were set."""
+        if self.words is None:
+            raise RuntimeError(
+                "a random mask was asked for in training mode before the rows were set: "
+                "call attach_rows(model).set(key, rows), or model.eval()"
+            )
+        if len(self.words) != batch:
+            raise RuntimeError(
+                f"rows were set for {len(self.words)} examples, the module got {batch}: set them anew for each chunk"
+            )
+        return self.words
+
+    @contextmanager
+    def at(self, words: Tensor | None) -> Iterator[None]:
+        """Go back to earlier `words` for a while: a recomputation in the backward pass draws its forward's masks."""
+        present, self.words = self.words, words
+        try:
+            yield
+        finally:
+            self.words = present
+
+    def positions(self, count: int, device: torch.device) -> Tensor:
+        """Return `position_words(count, device)`; the longest run so far is kept, within CACHED_POSITIONS."""
+        if torch.compiler.is_compiling() or count > CACHED_POSITIONS:
+            return position_words(count, device)
+        known = self._positions.get(device)
+        if known is None or len(known) < count:
+            known = self._positions[device] = position_words(count, device)
+        return known[:count]
+
+
+class RowAware(nn.Module):
+    """Base of modules whose randomness is addressed by row; `attach_rows` gives each its context and layer number."""
+
+    context: RowContext | None = None
+    layer: int = 0
+
+    def attached(self) -> RowContext:
+        """Return the context; RuntimeError when `attach_rows` was not called."""
+        if self.context is None:
+            raise RuntimeError("this module draws masks by row: call attach_rows(model) once before training")
+        return self.context
+
+
+def attach_rows(*models: nn.Module) -> RowContext | None:
+    """Give every row-aware module in the models one shared context and a layer number of its own, in module order.
+
+    Returns the context, or None when no module is row-aware. Modules that occur twice (tied weights) have one number.
+    """
+    context = RowContext()
+    found: list[RowAware] = []
+    for model in models:
+        found.extend(module for module in model.modules() if isinstance(module, RowAware))
+    for number, module in enumerate(dict.fromkeys(found)):
+        module.context = context
+        module.layer = number
+    return context if found else None

@@ -1,0 +1,30 @@
+"""What a run would do, found without reading its data or training: the plan with the model's sizes."""
+
+from __future__ import annotations
+
+from quincunx.config.check import check_sizes
+from quincunx.config.document import ConfigError
+from quincunx.config.load import Loaded
+from quincunx.config.plan import Plan, make_plan
+from quincunx.config.schema import Sizes
+from quincunx.engine.footprint import count_parameters, estimate_memory
+from quincunx.engine.runtime import choose_dtype, find_device
+from quincunx.recipes import recipe_of
+
+
+def preview(loaded: Loaded) -> tuple[Plan, list[str]]:
+    """Return the plan of a config, from the sizes that it declares, and what there is to say.
+
+    Raises ConfigError when those sizes show a setting to be wrong.
+    """
+    recipe = recipe_of(loaded.schema.name)
+    config, notes = recipe.decide(loaded.config)
+    sizes = loaded.schema.sizes(config) if loaded.schema.sizes else Sizes(train=1)
+    problems = check_sizes(config, loaded.schema, sizes, loaded.document)
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(problems)
+    notes = [*loaded.notes, *notes, *(problem.render() for problem in problems)]
+    parts = recipe.parts(config)
+    plan = make_plan(config, sizes, recipe.chunk_samples(config))
+    dtype = choose_dtype(config.compute, find_device(config.compute.device))
+    return plan.with_model(count_parameters(parts), estimate_memory(parts, plan, dtype)), notes

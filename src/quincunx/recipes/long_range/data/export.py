@@ -1,0 +1,182 @@
+"""Writes a generated ListOps set as the official three TSV files with a manifest beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from quincunx.errors import DataError, UsageError
+from quincunx.recipes.long_range.data.examples import Examples
+from quincunx.recipes.long_range.data.generator import Parameters, distinct_examples, shuffled
+from quincunx.recipes.long_range.data.listops import format_source
+from quincunx.recipes.long_range.data.partial import BeingWritten, finish, partial_file
+from quincunx.runs.files import to_json, write_atomically
+
+FORMAT = 1
+"""Raised whenever the same parameters would give other examples or other files."""
+
+FILE_NAMES = {"train": "basic_train.tsv", "dev": "basic_val.tsv", "test": "basic_test.tsv"}
+"""Split -> official file name."""
+MANIFEST_NAME = "listops.json"
+
+Progress = Callable[[int, int], None]
+"""Called with the number of examples done and wanted."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a generated set is, and what its files must be."""
+
+    format: int
+    parameters: dict[str, int]
+    counts: dict[str, int]
+    files: dict[str, dict[str, Any]]
+    """File name -> `{"bytes": int, "sha256": str}`."""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The part that determines the rest."""
+        return {"format": self.format, "parameters": self.parameters, "counts": self.counts}
+
+
+def request_of(parameters: Parameters, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return what determines a generated set; UsageError unless every split has at least one example."""
+    if set(counts) != set(FILE_NAMES) or min(counts.values()) < 1:
+        raise UsageError(f"expected at least 1 example each for {', '.join(FILE_NAMES)}; found {dict(counts)}")
+    return {
+        "format": FORMAT,
+        "parameters": asdict(parameters),
+        "counts": {split: int(counts[split]) for split in FILE_NAMES},
+    }
+
+
+def generate(
+    out_dir: str | Path, counts: Mapping[str, int], parameters: Parameters, on_progress: Progress | None = None
+) -> Manifest:
+    """Write `basic_train.tsv`, `basic_val.tsv`, `basic_test.tsv` and `listops.json` into a folder, made if missing.
+
+    Arguments: `counts` gives the examples of `train`, `dev` and `test`; no expression occurs twice in all three. The
+    files appear only when all of them are whole. What an interrupted run left is replaced; a set that is already there
+    as asked for is kept. Memory does not grow with the set but for a hash per example.
+    Errors: UsageError when the folder holds other data, DataError when it cannot be written or the settings allow too
+    few expressions.
+    """
+    folder = Path(out_dir).expanduser()
+    request = request_of(parameters, counts)
+    present = read_manifest(folder)
+    _refuse_other_data(folder, request, present)
+    if present and not damaged_files(folder, present):
+        return present
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            files = {
+                split: stack.enter_context(partial_file(folder / name, wait=False))
+                for split, name in FILE_NAMES.items()
+            }
+            manifest = Manifest(**request, files=_write(files, distribute(counts, parameters, on_progress)))
+            # The manifest goes first: should we be killed between the renames, it tells the next run whose files these
+            # are, and that some are missing.
+            write_atomically(folder / MANIFEST_NAME, to_json(asdict(manifest), indent=2) + b"\n")
+            for split, name in FILE_NAMES.items():
+                finish(files[split], folder / name)
+    except BeingWritten as error:
+        raise DataError(f"another process is writing {error}; wait for it, or choose another folder") from None
+    except OSError as error:
+        raise DataError(f"cannot write ListOps into {folder}: {error.strerror or error}") from error
+    return manifest
+
+
+def distribute(
+    counts: Mapping[str, int], parameters: Parameters, on_progress: Progress | None = None
+) -> Iterator[tuple[str, Examples]]:
+    """Yield (split, examples) until every split has its count.
+
+    Which draw goes where is shuffled over the whole set: common expressions come early, and a split of early draws
+    would be an easier one.
+    """
+    total = sum(counts.values())
+    names = list(FILE_NAMES)
+    split_of = np.empty(total, np.uint8)
+    split_of[shuffled(parameters.seed, total)] = np.repeat(np.arange(len(names)), [counts[name] for name in names])
+    done = 0
+    for part in distinct_examples(parameters, total):
+        splits = split_of[done : done + len(part)]
+        for number, name in enumerate(names):
+            if (splits == number).any():
+                yield name, part.where(splits == number)
+        done += len(part)
+        if on_progress:
+            on_progress(done, total)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, None where there is none; DataError for one that cannot be read."""
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = Manifest(**json.loads(path.read_text("utf-8")))
+        sizes = {name: int(facts["bytes"]) for name, facts in manifest.files.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(_no_manifest(path, str(error))) from None
+    if set(sizes) != set(FILE_NAMES.values()):
+        raise DataError(_no_manifest(path, f"it names the files {', '.join(sizes) or 'none'}"))
+    return manifest
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Return what is missing or not of the manifest's size, in words."""
+    found: list[str] = []
+    for name, facts in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.stat().st_size != facts["bytes"]:
+            found.append(f"{path} has {path.stat().st_size:,} bytes, {MANIFEST_NAME} beside it says {facts['bytes']:,}")
+    return found
+
+
+def _no_manifest(path: Path, reason: str) -> str:
+    return f"{path} is not a manifest of generated ListOps data ({reason}); delete it to read the files as they are"
+
+
+def _refuse_other_data(folder: Path, request: dict[str, Any], present: Manifest | None) -> None:
+    if present:
+        if present.request != request:
+            raise UsageError(
+                f"{folder} holds a ListOps set made with other settings ({json.dumps(present.request)}); choose "
+                "another folder, or delete that set"
+            )
+        return
+    there = [name for name in FILE_NAMES.values() if (folder / name).exists()]
+    if there:
+        raise UsageError(
+            f"{folder} already holds {', '.join(there)}, not made by this generator; choose another folder"
+        )
+
+
+def _write(files: Mapping[str, IO[bytes]], parts: Iterator[tuple[str, Examples]]) -> dict[str, dict[str, Any]]:
+    """Write every example to its split's file; return the size and hash of each."""
+    digests = {split: hashlib.sha256() for split in files}
+    sizes = dict.fromkeys(files, 0)
+
+    def put(split: str, text: str) -> None:
+        data = text.encode()
+        files[split].write(data)
+        digests[split].update(data)
+        sizes[split] += len(data)
+
+    for split in files:
+        put(split, "Source\tTarget\n")
+    for split, part in parts:
+        lines = (f"{format_source(part.tokens(i).tobytes())}\t{part.labels[i]}\n" for i in range(len(part)))
+        put(split, "".join(lines))
+    return {FILE_NAMES[split]: {"bytes": sizes[split], "sha256": digests[split].hexdigest()} for split in files}

@@ -1,0 +1,116 @@
+"""The classifier of the Long Range Arena: embeddings, encoder, pooling, a head of two layers.
+
+The trunk is the same for every attention kind, so that a comparison of kinds compares nothing else.
+B batch, S sequence, D model width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quincunx.nn.attention import attention_core
+from quincunx.nn.attention.layer import AttentionLayer
+from quincunx.nn.dropout import CounterDropout
+from quincunx.nn.encoder import Encoder, initialise_linear
+from quincunx.nn.pooling import cls_pool, mean_pool
+from quincunx.nn.positions import Positions
+from quincunx.recipes.long_range.config import LongRangeConfig
+
+PADDING = 0
+"""Token id of padding: its embedding is zero and stays so."""
+
+
+class LongRangeClassifier(nn.Module):
+    """Classifies token sequences.
+
+    Dropout (`encoder.dropout`) is on the embeddings, on each block's attention branch, inside and after its
+    feedforward; `encoder.attention_dropout` on the output of each attention layer, before the branch's own.
+    With pooling `cls`, a token with id `vocab_size - 1` comes first, at position 0, and the others move by one; the
+    position table has one row more for it.
+
+    Starting values: linear maps as in `Encoder`; embeddings N(0, 0.02²) beside learned positions, which start alike,
+    and N(0, 1) beside fixed ones, whose sines would otherwise drown the tokens.
+
+    Args:
+        config: The whole config, checked; `encoder` and `attention` are read.
+    """
+
+    def __init__(self, config: LongRangeConfig) -> None:
+        super().__init__()
+        encoder = config.encoder
+        self.cls_token = encoder.vocab_size - 1 if encoder.pooling == "cls" else None
+        learned = encoder.positions == "learned"
+        rows = encoder.max_seq_len + (self.cls_token is not None)
+        self.embedding = nn.Embedding(encoder.vocab_size, encoder.embedding_dim, padding_idx=PADDING)
+        self.positions = Positions(rows, encoder.embedding_dim, learned)
+        self.embedding_dropout = CounterDropout(encoder.dropout)
+        self.encoder = Encoder(
+            encoder.embedding_dim,
+            encoder.hidden_dim,
+            encoder.num_layers,
+            attention=lambda: attention_layer(config),
+            dropout=encoder.dropout,
+            tied_weights=encoder.tied_weights,
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(encoder.embedding_dim, encoder.hidden_dim),
+            nn.ReLU(),
+            nn.Linear(encoder.hidden_dim, encoder.num_classes),
+        )
+        with torch.no_grad():
+            nn.init.normal_(self.embedding.weight, std=0.02 if learned else 1.0)
+            self.embedding.weight[PADDING] = 0
+        for module in self.classifier:
+            if isinstance(module, nn.Linear):
+                initialise_linear(module)
+
+    def forward(self, tokens: Tensor, lengths: Tensor, padded: bool | None = None) -> Tensor:
+        """Return logits `[B, classes]`; padding further changes nothing.
+
+        Args:
+            tokens: Token ids `[B, S]`, int64, PADDING after each sequence's end.
+            lengths: `[B]` int64: valid tokens of each row. Best left on the CPU, where they can be looked at without
+                waiting for the device.
+            padded: False promises that all lengths are S, which saves the mask. None finds out when the lengths lie on
+                the CPU and the model is not being compiled, and otherwise takes them for padded.
+
+        Raises:
+            DataError: The sequences are longer than the position table.
+        """
+        if padded is None and lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+            padded = bool((lengths < tokens.shape[1]).any())
+        if self.cls_token is not None:
+            tokens = torch.cat([tokens.new_full((tokens.shape[0], 1), self.cls_token), tokens], dim=1)
+            lengths = lengths + 1
+        valid = None
+        if padded is not False:
+            valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths.to(tokens.device)[:, None]
+        x = self.embedding_dropout(self.positions(self.embedding(tokens)))
+        states = self.encoder(x, valid)
+        pooled = mean_pool(states, valid) if self.cls_token is None else cls_pool(states)
+        return self.classifier(pooled)
+
+    def checkpointing_note(self) -> str | None:
+        """Return why the gradient checkpointing that the config asks for saves no memory, if so."""
+        for module in self.modules():
+            if isinstance(module, AttentionLayer):
+                return module.checkpointing_note()
+        return None
+
+
+def attention_layer(config: LongRangeConfig) -> AttentionLayer | None:
+    """Return a new attention layer of the chosen kind, softmax where none is chosen; None for kind `none`."""
+    kind = config.attention.kind or "softmax"
+    options: dict[str, Any] = {}
+    section = getattr(config.attention.options, kind.replace("-", "_"), None)
+    if section is not None:
+        options = section.model_dump()
+    grad_checkpointing = options.pop("grad_checkpointing", False)
+    encoder = config.encoder
+    core = attention_core(kind, encoder.num_heads, encoder.head_dim, options)
+    if core is None:
+        return None
+    return AttentionLayer(encoder.embedding_dim, core, encoder.attention_dropout, grad_checkpointing)

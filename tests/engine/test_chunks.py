@@ -1,0 +1,46 @@
+"""Cutting by count, by tokens and by length."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quincunx.engine.chunks import cut
+
+lengths_of_batches = st.lists(st.integers(0, 50), min_size=1, max_size=40)
+
+
+@given(lengths_of_batches, st.integers(1, 50), st.one_of(st.none(), st.integers(1, 200)))
+def test_every_position_once_and_never_above_a_limit(lengths, samples, tokens):
+    chunks = cut(len(lengths), torch.tensor(lengths), samples, tokens) or [torch.arange(len(lengths))]
+    assert sorted(torch.cat(chunks).tolist()) == list(range(len(lengths)))
+    for chunk in chunks:
+        longest = max(lengths[i] for i in chunk.tolist())
+        assert len(chunk) <= samples
+        assert tokens is None or len(chunk) == 1 or len(chunk) * longest <= tokens
+
+
+@given(st.integers(1, 200), st.integers(1, 60))
+def test_by_count_there_are_as_few_chunks_as_can_be_and_they_are_even(count, samples):
+    chunks = cut(count, None, samples, None)
+    sizes = [len(chunk) for chunk in chunks] if chunks else [count]
+    assert len(sizes) == -(-count // samples)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_chunk_holds_like_lengths():
+    chunks = cut(6, torch.tensor([9, 1, 8, 2, 9, 1]), 2, None)
+    assert [chunk.tolist() for chunk in chunks] == [[1, 5], [2, 3], [0, 4]]
+
+
+def test_what_fits_stays_as_it_stands():
+    assert cut(5, torch.tensor([3, 1, 4, 1, 5]), 5, None) is None
+    assert cut(5, torch.tensor([3, 1, 4, 1, 5]), None, 25) is None
+    assert cut(5, torch.tensor([3, 1, 4, 1, 5]), None, 24) is not None
+
+
+def test_a_token_limit_needs_lengths():
+    with pytest.raises(ValueError, match=r"chunking\.tokens needs examples with lengths"):
+        cut(5, None, None, 10)

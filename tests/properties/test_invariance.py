@@ -1,0 +1,106 @@
+"""What must not change a run: evaluating, logging, checkpointing, chunks, workers, processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from properties.conftest import config_file, final_weights
+from runner import quincunx
+
+
+def train(base: Path, cache: Path, name: str, **changes: object) -> Path:
+    run, log = base / name, base / f"{name}.log"
+    config = config_file(base / f"{name}.json", cache, run, {k.replace("__", "."): v for k, v in changes.items()})
+    assert quincunx("train", config, log=log) == 0, log.read_text()
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluate__every": 1, "evaluate__at_start": True},
+        {"evaluate__every": None, "checkpoint__every": None, "checkpoint__best": False, "log__every": 7},
+        {"loading__workers": 2, "checkpoint__every": 1, "checkpoint__keep": 1},
+    ],
+    ids=["evaluated at every update", "never evaluated", "loaded by workers"],
+)
+def test_the_weights_are_the_same_bit_for_bit(undisturbed, cache, tmp_path, changes):
+    assert final_weights(train(tmp_path, cache, "run", **changes)) == final_weights(undisturbed)
+
+
+# plain gradient descent with small steps: Adam's first steps are signs, which make whole steps of rounding errors
+DESCENT = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.02}}
+
+
+@pytest.fixture(scope="module")
+def descent(tmp_path_factory, cache) -> Path:
+    return train(tmp_path_factory.mktemp("descent"), cache, "run", **DESCENT)
+
+
+def test_chunks_change_nothing_but_the_order_of_additions(descent, cache, tmp_path):
+    run = train(tmp_path, cache, "run", **DESCENT, chunking__samples=5)
+    assert closeness(run, descent) < 1e-5
+    other = train(tmp_path, cache, "other", **DESCENT, seed=12)
+    assert closeness(other, descent) > 1e-2, "the distance must be able to tell runs apart"
+
+
+def test_torchrun_with_two_processes_equals_one(descent, cache, tmp_path):
+    """The real launcher, gloo, chunks of another size than the single process used."""
+    run = tmp_path / "run"
+    config = config_file(tmp_path / "config.json", cache, run, {**DESCENT, "chunking.samples": 3})
+    result = torchrun("train", config)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert closeness(run, descent) < 1e-5
+    wanted, found = losses(descent), losses(run)
+    assert found.keys() == wanted.keys()
+    assert all(found[key] == pytest.approx(wanted[key], rel=1e-4) for key in wanted)
+    assert result.stdout.count("trained to the end") == 1, "only one process speaks"
+
+
+def test_resumed_by_two_processes_what_one_began(descent, cache, tmp_path):
+    """The order of examples is global: another number of processes goes on with the same logical batches."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    config = config_file(tmp_path / "config.json", cache, run, DESCENT)
+    assert quincunx("train", config, "budget.stop_at=9", log=log) == 0, log.read_text()
+    result = torchrun("train", config, "--resume")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert closeness(run, descent) < 1e-5
+
+
+def closeness(run: Path, other: Path) -> float:
+    """Return the relative L2 distance of two runs' final weights."""
+    a, b = (load_file(sorted((r / "checkpoints").glob("update-*"))[-1] / "model.safetensors") for r in (run, other))
+    assert a.keys() == b.keys()
+    first = torch.cat([a[name].flatten().double() for name in sorted(a)])
+    second = torch.cat([b[name].flatten().double() for name in sorted(b)])
+    return float((first - second).norm() / second.norm())
+
+
+def losses(run: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["update"]: line["value"] for line in lines if (line["split"], line["name"]) == ("train", "loss")}
+
+
+def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*launcher, "-m", "quincunx", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+        check=False,
+    )
