@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,18 @@ TINY: dict[str, Any] = {
     "compute": {"threads": 1, "device": "cpu"},
 }
 """A run of 24 updates: every kind of event falls on some of them, and they fall together on few."""
+
+
+def tiny(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the tiny config with dotted changes."""
+    tree = copy.deepcopy(TINY)
+    for dotted, value in (changes or {}).items():
+        node = tree
+        *parents, last = dotted.split(".")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree
 
 
 def command(arguments: list[str], log: Path, die_at_sync: int | None, environment: dict[str, str]) -> None:

@@ -1,11 +1,11 @@
 """What Python users import and the command line calls: load a config, train it, evaluate a run, look into it.
 
-    from quincunx import load, train, evaluate
+from quincunx import load, train, evaluate
 
-    config = load("listops.yaml", "budget.epochs=2")
-    run = train(config)
-    print(run.metrics("dev/accuracy"))
-    print(evaluate(run, split="test").scalars)
+config = load("listops.yaml", "budget.epochs=2")
+run = train(config)
+print(run.metrics("dev/accuracy"))
+print(evaluate(run, split="test").scalars)
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def load(source: Source, *overrides: str, task: str | None = None, strict: bool 
         ConfigError: With every problem of the file at its place.
     """
     if isinstance(source, Loaded):
-        if overrides:
-            raise UsageError("overrides belong to the first load(...): give them there")
+        if overrides or task is not None or strict:
+            raise UsageError("overrides, task and strict belong to the first load(...): give them there")
         return source
     if not isinstance(source, Mapping) and Path(source).is_dir():
         source = reopen(str(source)).config
@@ -101,7 +101,12 @@ class Run:
         return found
 
     def checkpoint(self, which: str = "best") -> Path:
-        """Return a checkpoint: `best`, `last`, or its name; `best` falls back to `last` where none was marked."""
+        """Return a checkpoint: `best`, `last`, or its name; `best` falls back to `last` where none was marked.
+
+        Raises:
+            RunError: There is none yet.
+            UsageError: There is none of that name.
+        """
         from quincunx.engine.checkpoint import Checkpoints
 
         checkpoints = Checkpoints(self.folder.checkpoints)
@@ -115,7 +120,8 @@ class Run:
         for path in found:
             if path.name == which:
                 return path
-        raise RunError(f"{self.path} has no checkpoint {which}; there are: best, last, {', '.join(p.name for p in found)}")
+        names = ", ".join(path.name for path in found)
+        raise UsageError(f"{self.path} has no checkpoint {which}; there are: best, last, {names}")
 
     def model(self, which: str = "best") -> nn.Module:
         """Return the run's model with the weights of a checkpoint, in eval mode on the CPU."""
@@ -132,8 +138,11 @@ class Run:
         from quincunx.engine.runtime import start_runtime
 
         runtime = start_runtime(self.config.compute)
-        model = self.model(which).to(runtime.device)
-        return recipe_of(self.config.recipe).predict(self.config, model, runtime, rows)
+        try:
+            model = self.model(which).to(runtime.device)
+            return recipe_of(self.config.recipe).predict(self.config, model, runtime, rows)
+        finally:
+            runtime.close()
 
 
 def train(
@@ -175,7 +184,8 @@ def evaluate(run: Run | str | os.PathLike[str], split: str = "test", which: str 
     """Evaluate a run's checkpoint on one of its splits; nothing is written.
 
     Raises:
-        RunError: The run has no checkpoint, or no such split.
+        RunError: The run has no checkpoint.
+        UsageError: The run has no such split, or no checkpoint of that name.
     """
     from quincunx.config.plan import make_plan
     from quincunx.engine.loop import evaluate as evaluate_model
@@ -188,7 +198,7 @@ def evaluate(run: Run | str | os.PathLike[str], split: str = "test", which: str 
         experiment = recipe_of(config.recipe).build(config, (), None)
         evaluators = {**experiment.evaluators, **experiment.final_evaluators}
         if split not in evaluators:
-            raise RunError(f"{run.path} has no split {split!r}; it has {', '.join(evaluators)}")
+            raise UsageError(f"{run.path} has no split {split!r}; it has {', '.join(evaluators)}")
         model = run.model(which).to(runtime.device)
         plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
         return evaluate_model(model, evaluators[split], runtime, plan)

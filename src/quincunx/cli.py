@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quincunx.config.document import Problem
     from quincunx.config.load import Loaded
+    from quincunx.runs import RunFolder
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -25,8 +28,8 @@ OVERRIDES = "changes: path=value, path+=item, ~path, path=@file"
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options, rest = _parser().parse_known_args(list(arguments))
-    options.overrides = _overrides(options, rest)
     try:
+        _settle(options, rest)
         return options.verb(options)
     except KeyboardInterrupt:
         _say_error("stopped")
@@ -47,27 +50,34 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
     if isinstance(error, QuincunxError):
         _say_error(str(error))
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        _say_error(f"{error.filename}: {error.strerror}")
+        return 1
     _say_error(
-        f"unexpected {type(error).__name__}: {error}\nThis is a fault of quincunx or of the surroundings; --traceback shows where."
+        f"unexpected {type(error).__name__}: {error}\n"
+        "This is a fault of quincunx or of the surroundings; --traceback shows where."
     )
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a table of verbs and their options
     parser = argparse.ArgumentParser(
         prog="quincunx",
         description="Transformer experiments, each described by one explained config file, on one exact engine.",
         epilog="quincunx explain shows every setting; quincunx init long_range writes a first config.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"quincunx {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def add(name: str, verb: Verb, text: str, *, config: bool = False) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        made.set_defaults(verb=verb, takes_overrides=config)
+        # an abbreviation that works today would be another option's name tomorrow
+        made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        made.set_defaults(verb=verb, takes_overrides=config, refuse=made.error)
         made.add_argument("--traceback", action="store_true", help="show where an error arose")
         if config:
-            made.add_argument("config", help="config file (.yaml, .json, .py) or run folder")
+            # not required here: `train --resume RUN` needs none, and argparse would call the changes required too
+            made.add_argument("config", nargs="?", help="config file (.yaml, .json, .py) or run folder")
             made.add_argument("changes", nargs="*", metavar="CHANGE", help=OVERRIDES)
             made.add_argument("--task", help="which block of a file with several tasks")
             made.add_argument("--strict", action="store_true", help="take warnings for errors")
@@ -112,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
     made = add("predict", _predict, "predict for rows of a JSON-lines file")
     made.add_argument("run", help="run folder")
-    made.add_argument("rows", help='file with one JSON object a line, for ListOps {"source": "[MAX 1 2 ]"}; - reads stdin')
+    made.add_argument("rows", help='JSON lines, for ListOps {"source": "[MAX 1 2 ]"}; - reads stdin')
     made.add_argument("--checkpoint", default="best", help="best, last, or a checkpoint's name")
 
     made = add("report", _report, "write a run's report.html anew")
@@ -120,38 +130,49 @@ def _parser() -> argparse.ArgumentParser:
 
     made = add("runs", _runs, "list runs with their state")
     made.add_argument("what", choices=["list"])
-    made.add_argument("root", nargs="?", default="runs", help="folder that holds them; default: runs")
+    made.add_argument("root", nargs="?", help="folder that holds them; default: runs")
 
     made = add("data", _data, "generate a data set")
     made.add_argument("dataset", choices=["listops"])
     made.add_argument("--out", required=True, metavar="DIR")
-    for split, count in (("train", 96_000), ("dev", 2_000), ("test", 2_000)):
-        made.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"examples; default: {count}")
-    for name, value in (("min-length", 500), ("max-length", 2000), ("max-depth", 10), ("max-arguments", 10), ("seed", 0)):
-        made.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"default: {value}")
+    counts = {"train": 96_000, "dev": 2_000, "test": 2_000}
+    lengths = {"min-length": 500, "max-length": 2000, "max-depth": 10, "max-arguments": 10, "seed": 0}
+    for name, value in {**counts, **lengths}.items():
+        what = "examples; " if name in counts else ""
+        made.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{what}default: {value}")
     return parser
 
 
-def _overrides(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
-    """Return the overrides: positional ones, those after options, and one that `--resume` took for its run."""
-    found = list(getattr(options, "changes", []))
-    resume = getattr(options, "resume", None)
-    if isinstance(resume, str) and "=" in resume and not Path(resume).exists():
-        options.resume = True
-        found.append(resume)
+def _settle(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Gather the overrides: positional ones, those after options, and one that `--resume` took for its run."""
     unknown = [text for text in rest if not options.takes_overrides or text.startswith("-")]
     if unknown:
-        # argparse's own wording and exit code
-        _parser().error(f"unrecognized arguments: {' '.join(unknown)}")
-    return [*found, *rest]
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # argparse's own wording and exit code
+    if not options.takes_overrides:
+        return
+    options.overrides = [*options.changes, *rest]
+    resume = getattr(options, "resume", False)
+    if isinstance(resume, str) and _is_change(resume):
+        options.resume = True
+        options.overrides.insert(0, resume)
+    elif isinstance(resume, str) and (options.config is None or _is_change(options.config)):
+        # `train --resume RUN [CHANGE ...]`: the run's own config
+        options.overrides[:0] = [] if options.config is None else [options.config]
+        options.config, options.resume = resume, True
+    if options.config is None or _is_change(options.config):
+        options.refuse("a config file or a run folder is needed before the changes")
+
+
+def _is_change(text: str) -> bool:
+    """Tell an override from the path of a file or folder."""
+    return ("=" in text or (text.startswith("~") and "/" not in text)) and not Path(text).exists()
 
 
 def _load(options: argparse.Namespace, extra: Sequence[str] = ()) -> Loaded:
     from quincunx.config.load import load
     from quincunx.recipes import schemas
-    from quincunx.runs import reopen
 
-    source = reopen(options.config).config if Path(options.config).is_dir() else options.config
+    source = _run_folder(options.config).config if Path(options.config).is_dir() else options.config
     changes = [*options.overrides, *extra]
     loaded = load(source, changes, schemas=schemas(), task=options.task, strict=options.strict)
     for problem in loaded.warnings:
@@ -173,8 +194,8 @@ def _init(options: argparse.Namespace) -> int:
     if path.exists():
         raise UsageError(f"{path} exists already and is left as it is; give another --out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace(" FILE", f" {path}"), encoding="utf-8")
-    _say(f"wrote {path}; train it with: quincunx train {path}")
+    path.write_text(text.replace(" FILE", f" {shlex.quote(str(path))}"), encoding="utf-8")
+    _say(f"wrote {path}; train it with: quincunx train {shlex.quote(str(path))}")
     return 0
 
 
@@ -183,9 +204,9 @@ def _check(options: argparse.Namespace) -> int:
     from quincunx.config.document import ConfigError
 
     loaded = _load(options)
-    sized = check_sizes(loaded.config, loaded.schema, loaded.schema.sizes(loaded.config), loaded.document) if (
-        loaded.schema.sizes
-    ) else []
+    sized: list[Problem] = []
+    if loaded.schema.sizes:
+        sized = check_sizes(loaded.config, loaded.schema, loaded.schema.sizes(loaded.config), loaded.document)
     if any(problem.severity == "error" for problem in sized):
         raise ConfigError([*loaded.warnings, *sized])
     for problem in sized:
@@ -249,6 +270,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from quincunx.errors import UsageError
+
     extra: list[str] = []
     if options.limit is not None:
         extra.append(f"debug.limit={options.limit}")
@@ -258,16 +281,16 @@ def _train(options: argparse.Namespace) -> int:
         extra.append("debug.profile=true")
     loaded = _load(options, extra)
     resume = options.resume
+    if options.checkpoint is not None and not resume:
+        raise UsageError(f"--from {options.checkpoint} says from where to go on: give --resume as well")
     if resume is True and Path(options.config).is_dir():
         resume = options.config
 
-    from rich.console import Console
-
-    from quincunx.console import ConsoleCallback, progress_of
+    from quincunx.console import ConsoleCallback, Terminal, progress_of
     from quincunx.launch import Wish, launch
     from quincunx.runs import read_summary, reopen
 
-    console = Console(soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     wish = Wish(
         resume, options.checkpoint, tuple(options.allow_target), (ConsoleCallback(console),), progress_of(console)
     )
@@ -281,7 +304,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from quincunx.api import evaluate
 
-    evaluation = evaluate(options.run, options.split, options.checkpoint)
+    evaluation = evaluate(_run_folder(options.run).path, options.split, options.checkpoint)
     if options.json:
         _say(json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False))
         return 0
@@ -296,7 +319,8 @@ def _predict(options: argparse.Namespace) -> int:
     from quincunx.api import Run
     from quincunx.errors import DataError
 
-    text = sys.stdin.read() if options.rows == "-" else _read_text(Path(options.rows))
+    folder = _run_folder(options.run)
+    text = _read_text(options.rows)
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
@@ -307,30 +331,31 @@ def _predict(options: argparse.Namespace) -> int:
             if not isinstance(row, dict):
                 raise DataError(f"{options.rows}:{number}: expected a JSON object, found {type(row).__name__}")
             rows.append(row)
-    for prediction in Run(options.run).predict(rows, options.checkpoint):
+    for prediction in Run(folder.path).predict(rows, options.checkpoint):
         _say(json.dumps(prediction, ensure_ascii=False))
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from quincunx.report import write_report
-    from quincunx.runs import reopen
 
-    _say(str(write_report(reopen(options.run).path)))
+    _say(str(write_report(_run_folder(options.run).path)))
     return 0
 
 
 def _runs(options: argparse.Namespace) -> int:
+    from quincunx.errors import UsageError
     from quincunx.runs import as_table, list_runs
 
-    _say(as_table(list_runs(Path(options.root))))
+    root = Path("runs" if options.root is None else options.root)
+    if options.root is not None and not root.is_dir():
+        raise UsageError(f"{root} is no folder: give the one that holds the run folders")
+    _say(as_table(list_runs(root)))
     return 0
 
 
 def _data(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from quincunx.console import progress_of
+    from quincunx.console import Terminal, progress_of
     from quincunx.recipes.long_range.data import Parameters, generate
 
     parameters = Parameters(
@@ -341,19 +366,34 @@ def _data(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     counts = {"train": options.train, "dev": options.dev, "test": options.test}
-    manifest = generate(Path(options.out), counts, parameters, progress_of(Console(soft_wrap=True)))
-    for name, digest in manifest.sha256.items():
-        _say(f"{Path(options.out) / name}  sha256 {digest}")
+    manifest = generate(Path(options.out), counts, parameters, progress_of(Terminal(soft_wrap=True)))
+    for name, facts in manifest.files.items():
+        _say(f"{Path(options.out) / name}  sha256 {facts['sha256']}")
     return 0
 
 
-def _read_text(path: Path) -> str:
-    from quincunx.errors import DataError
+def _run_folder(path: str) -> RunFolder:
+    """Return the run folder that the command names; UsageError where there is none."""
+    from quincunx.errors import RunError, UsageError
+    from quincunx.runs import reopen
 
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        return reopen(path)
+    except RunError as error:
+        raise UsageError(str(error)) from error
+
+
+def _read_text(path: str) -> str:
+    """Return the text of a file, of the standard input for `-`."""
+    from quincunx.errors import UsageError
+
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _version() -> str:

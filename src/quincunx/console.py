@@ -1,18 +1,31 @@
-"""What a run shows on the terminal: a live bar where there is one, one plain line per log interval where there is not."""
+"""What a run shows: a live bar on a terminal, one plain line per log interval where the output is piped."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from quincunx.config.plan import Plan
 from quincunx.engine.events import Callback
 from quincunx.engine.events import Progress as Line
 from quincunx.metrics.record import Evaluation
+
+
+class Terminal(Console):
+    """The standard output; when its reader goes away (`quincunx train ... | head`), a run goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        """Send what is still printed nowhere."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class ConsoleCallback(Callback):
@@ -28,15 +41,18 @@ class ConsoleCallback(Callback):
         for note in notes:
             self._say(f"note: {note}")
         if self._console.is_terminal:
+            width = len(str(plan.stop_at))
+            # on a narrow terminal the bar gives way, then the line of values is wrapped, the count never is
             self._bar = Progress(
-                TextColumn("{task.completed:>{task.fields[width]}}/{task.total}"),
+                TextColumn(
+                    "{task.completed}/{task.total}", table_column=Column(min_width=2 * width + 1, justify="right")
+                ),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[line]}", markup=False),
+                TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=False)),
                 console=self._console,
                 transient=True,
             )
-            width = len(str(plan.stop_at))
-            self._task = self._bar.add_task("train", total=plan.stop_at, completed=update, line="", width=width)
+            self._task = self._bar.add_task("train", total=plan.stop_at, completed=update, line="")
             self._bar.start()
 
     def update(self, update: int) -> None:
@@ -58,8 +74,10 @@ class ConsoleCallback(Callback):
         for note in notes:
             self._say(f"update {update}: {note}")
 
-    def checkpoint(self, update: int, path: Path, best: bool) -> None:
-        """Say that the best model was saved; ordinary checkpoints are silent."""
+    def stopping(self, reason: str) -> None:
+        """Say at once that the wish was heard: the update at hand may take a while."""
+        # not through the console: a signal may come in the middle of a line that is being written
+        os.write(2, f"\n{reason}: saving and stopping after this update; a second Ctrl-C stops at once\n".encode())
 
     def end(self, update: int, reason: str) -> None:
         """Take the bar away."""
@@ -81,9 +99,10 @@ class ConsoleCallback(Callback):
 def format_line(progress: Line) -> str:
     """Return one line of the log: `update 50/200 (epoch 0.25): loss 2.30, rate 0.001, ...`."""
     values, speed = progress.values, progress.speed
-    parts = [f"loss {values['loss']:.4f}"]
-    parts += [f"{name} {value:.4f}" for name, value in values.items() if name not in ("loss", "learning_rate", "gradient_norm")]
-    parts += [f"gradient {values['gradient_norm']:.3g}", f"rate {values['learning_rate']:.3g}"]
+    named = {"gradient_norm": "gradient", "learning_rate": "rate"}
+    parts = [f"{name} {value:.4f}" for name, value in values.items() if name not in named]
+    # an update that a loss scaler skipped has no gradient, an optimizer without a rate no rate
+    parts += [f"{short} {values[name]:.3g}" for name, short in named.items() if name in values]
     parts.append(f"{speed['examples_per_second']:,.0f} examples/s")
     if "tokens_per_second" in speed:
         parts.append(f"{speed['tokens_per_second']:,.0f} tokens/s")

@@ -66,10 +66,12 @@ class Journal(Callback):
         self._close("interrupted" if interrupted else "failed", text)
 
     def _close(self, state: Any, reason: str) -> None:
-        if self._timings is not None:
-            self._timings.close()
-            self._timings = None
-        self._write(state, reason)
+        timings, self._timings = self._timings, None
+        try:
+            if timings is not None:
+                timings.close()
+        finally:
+            self._write(state, reason)
 
     def _seconds(self) -> float:
         return round(self._before + time.monotonic() - self._began, 3)

@@ -7,17 +7,22 @@ to go on with the run.
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from quincunx.config.check import check_sizes
 from quincunx.config.compare import compare
 from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded, canonical, explicit_paths, load, origins, to_yaml
 from quincunx.config.plan import Plan, make_plan
+from quincunx.config.suggest import closest
 from quincunx.data.loader import Updates
 from quincunx.data.order import Order
 from quincunx.engine.checkpoint import Checkpoints, Restored, load_weights
@@ -31,13 +36,15 @@ from quincunx.engine.profile import Profile
 from quincunx.engine.runtime import Runtime, seed_torch, start_runtime
 from quincunx.engine.schedule import build_schedule
 from quincunx.engine.state import Best, State
-from quincunx.errors import CheckpointError, RunError
+from quincunx.errors import CheckpointError, RunError, UsageError
 from quincunx.journal import REASONS, Journal
 from quincunx.recipes import recipe_of, schemas
 from quincunx.report import write_report
-from quincunx.runs import RunFolder, claim, environment, read_json, reopen
+from quincunx.runs import RunFolder, claim, environment, read_json, reopen, to_json
 from quincunx.seeds import address, draw_seed
 from quincunx.track import Trackers, open_trackers
+
+log = logging.getLogger("quincunx")
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Wish:
     """What the caller asks for besides the config."""
 
     resume: bool | str = False
-    """True: go on with this config's newest run (or its run.dir), beginning it where there is none; a path: with that run."""
+    """True: go on with this config's newest run (or its run.dir), or begin it; a path: go on with that run."""
     checkpoint: str | None = None
     """Name of the checkpoint to go on from; None: the newest."""
     allow_target: Sequence[str] = ()
@@ -89,6 +96,8 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
     notes = [*loaded.notes, *notes]
     _check_declared(config, loaded)
     existing = runtime.share(_existing(config, wish) if runtime.main else None)
+    if wish.checkpoint is not None and not existing:
+        raise UsageError(f"there is no run to go on with from {wish.checkpoint}; name it: --resume RUN")
     folder = reopen(existing) if existing else _claim(config, runtime)
     if runtime.main:
         folder.lock()
@@ -132,6 +141,8 @@ def _train(
     notes += more
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     saved = None if fresh else _restore(state, checkpoints, wish.checkpoint, runtime)
+    if saved is not None and wish.checkpoint is not None and runtime.main:
+        checkpoints.rewind(saved.path, state.best.update if config.checkpoint.best else None)
     if fresh and config.init_from is not None:
         notes += _initialise(state, config)
     if runtime.main:
@@ -145,7 +156,7 @@ def _train(
     callbacks: list[Callback] = [journal, *wish.callbacks] if runtime.main else []
     if config.debug.profile and runtime.main:
         callbacks.append(Profile(folder.path, runtime.device))
-    requests = Requests(folder.path)
+    requests = Requests(folder.path, callbacks)
     if runtime.main:
         requests.clear_files()
     loop = Loop(
@@ -165,24 +176,50 @@ def _train(
         evaluate_at_start=config.evaluate.at_start,
         workers=config.loading.workers,
     )
-    for callback in callbacks:
-        callback.start(plan, state.update, notes)
     try:
-        with requests:
-            reason = loop.run()
-            if reason in REASONS:
-                _final_evaluation(experiment, state, checkpoints, plan, runtime, trackers, callbacks)
-        trackers.finish()
-        for callback in callbacks:
-            callback.end(state.update, reason)
+        reason = _go(loop, experiment, notes)
     except BaseException as error:
-        for callback in callbacks:
-            callback.error(error)
+        for act in (trackers.finish, *(partial(callback.error, error) for callback in callbacks)):
+            _attempt(act, "the record of a run that broke off is not complete")
+        if _is_out_of_memory(error):
+            raise RunError(
+                f"memory ran out ({str(error).splitlines()[0]}): compute fewer examples at once, with the same "
+                "gradient, by chunking.samples or chunking.tokens, then --resume"
+            ) from error
         raise
     finally:
         if runtime.main:
-            write_report(folder.path)
+            # the run is what it is without its report
+            _attempt(lambda: write_report(folder.path), f"no report; quincunx report {folder.path} writes it anew")
     return Ended(folder.path, reason, runtime.main)
+
+
+def _go(loop: Loop, experiment: Experiment, notes: Sequence[str]) -> str:
+    """Train, evaluate the final splits where training came to its end, and close the records; return why it ended."""
+    state = loop.state
+    for callback in loop.callbacks:
+        callback.start(loop.plan, state.update, notes)
+    with loop.requests:
+        reason = loop.run()
+        if reason in REASONS:
+            _final_evaluation(loop, experiment)
+    loop.trackers.finish()
+    for callback in loop.callbacks:
+        callback.end(state.update, reason)
+    return reason
+
+
+def _attempt(act: Callable[[], object], otherwise: str) -> None:
+    """Do something whose failure must not take the place of what came before it; a failure is logged."""
+    try:
+        act()
+    except Exception as error:
+        log.warning("%s: %s", otherwise, error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # on the CPU it is a plain RuntimeError
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def _check_declared(config: Any, loaded: Loaded) -> None:
@@ -225,8 +262,10 @@ def _changes(before: Any, config: Any, folder: RunFolder) -> list[str]:
     blocking = [difference for difference in differences if not difference.harmless]
     if blocking:
         raise RunError(
-            f"{folder.path} was begun with another config; going on with this one would make it neither the one nor the "
-            "other:\n  " + "\n  ".join(map(str, blocking)) + "\nResume it with the config it has (give the run folder "
+            f"{folder.path} was begun with another config; going on with this one would make it neither the one nor "
+            "the other:\n  "
+            + "\n  ".join(map(str, blocking))
+            + "\nResume it with the config it has (give the run folder "
             "itself), or begin a new run, with init_from if it should start from these weights"
         )
     return [f"resumed with {difference}" for difference in differences]
@@ -242,7 +281,7 @@ def _build(recipe: Any, config: Any, loaded: Loaded, runtime: Runtime, wish: Wis
 
 
 def _state(
-    config: Any, experiment: Experiment, plan: Plan, runtime: Runtime, allowed: Collection[str]
+    config: Any, experiment: Experiment, plan: Plan, runtime: Runtime, allowed: Sequence[str]
 ) -> tuple[State, list[str]]:
     model = experiment.parts.model.to(runtime.device)
     objective = experiment.parts.objective.to(runtime.device)
@@ -251,6 +290,10 @@ def _state(
     if config.compute.compile:
         model.compile(dynamic=True)  # in place, so that names in checkpoints stay as they are
     metric = config.evaluate.metric or experiment.metric
+    if experiment.metrics and metric not in experiment.metrics:
+        near = closest(metric, experiment.metrics)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"evaluate.metric is {metric}; {hint}there are: {', '.join(experiment.metrics)}")
     goal = config.evaluate.goal or (
         experiment.goal if metric == experiment.metric else "min" if metric.endswith("/loss") else "max"
     )
@@ -315,10 +358,10 @@ def _write_folder(
 ) -> None:
     data = {"fingerprints": dict(experiment.fingerprints)}
     known = folder.path / "data.json"
-    if known.is_file() and read_json(known) != json.loads(json.dumps(data)):
+    if known.is_file() and read_json(known) != json.loads(to_json(data)):
         raise RunError(
-            f"the data is not what {folder.path} was begun with (its fingerprints in data.json differ): bring the old data "
-            "back, or begin a new run"
+            f"the data is not what {folder.path} was begun with (its fingerprints in data.json differ): bring the old "
+            "data back, or begin a new run"
         )
     # first, because it alone makes the folder a run that can be gone on with
     folder.write_text("config.yaml", to_yaml(config, full=True, comments=False))
@@ -328,26 +371,17 @@ def _write_folder(
     folder.write_json("environment.json", environment())
     for name, text in experiment.artefacts.items():
         folder.write_text(name, text)
-    folder.write_text(
-        "skipped_rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in experiment.skipped_rows)
-    )
+    folder.write_bytes("skipped_rows.jsonl", b"".join(to_json(row) + b"\n" for row in experiment.skipped_rows))
     with folder.open_lines("starts.jsonl") as starts:
         update = saved.progress["update"] if saved else 0
         starts.append({"update": update, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "notes": list(notes)})
 
 
-def _final_evaluation(
-    experiment: Experiment,
-    state: State,
-    checkpoints: Checkpoints,
-    plan: Plan,
-    runtime: Runtime,
-    trackers: Trackers,
-    callbacks: Sequence[Callback],
-) -> None:
+def _final_evaluation(loop: Loop, experiment: Experiment) -> None:
     """Evaluate the final splits on the best weights as they were saved, then put the last ones back."""
     if not experiment.final_evaluators:
         return
+    state, checkpoints, runtime = loop.state, loop.checkpoints, loop.runtime
     last = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
     best = checkpoints.best()
     update = state.update
@@ -356,9 +390,9 @@ def _final_evaluation(
         load_weights(state.model, saved.weights["model"], str(best))
         update = saved.progress["update"]
     for split, evaluator in experiment.final_evaluators.items():
-        evaluation = evaluate(state.model, evaluator, runtime, plan)
-        trackers.log(update, split, evaluation.scalars)
-        for callback in callbacks:
+        evaluation = evaluate(state.model, evaluator, runtime, loop.plan)
+        loop.trackers.log(update, split, evaluation.scalars)
+        for callback in loop.callbacks:
             callback.evaluation(update, split, evaluation)
     if best is not None and runtime.main:
         load_weights(state.model, last, "the last update")

@@ -6,7 +6,7 @@ from quincunx.config.check import check_sizes
 from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded
 from quincunx.config.plan import Plan, make_plan
-from quincunx.config.schema import Sizes
+from quincunx.config.schema import Sizes, lookup
 from quincunx.engine.footprint import count_parameters, estimate_memory
 from quincunx.engine.runtime import choose_dtype, find_device
 from quincunx.recipes import recipe_of
@@ -24,6 +24,9 @@ def preview(loaded: Loaded) -> tuple[Plan, list[str]]:
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
     notes = [*loaded.notes, *notes, *(problem.render() for problem in problems)]
+    path = lookup(config, "data.path")
+    if path is not None:
+        notes.append(f"{path} was not read: the numbers of examples are those of the config")
     parts = recipe.parts(config)
     plan = make_plan(config, sizes, recipe.chunk_samples(config))
     dtype = choose_dtype(config.compute, find_device(config.compute.device))

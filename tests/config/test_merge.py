@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quincunx.config.document import ConfigError, Document, Mark, Origin, Place, Source
@@ -168,6 +168,7 @@ def made(tree, name):
 
 
 @given(layers)
+@example([{"a": None, "c": {"a": None}}, {"c": {"a": None}}, {"a": [], "c": 0}, {}])
 def test_merging_does_not_depend_on_the_grouping_and_leaves_the_layers_alone(forest):
     parts = [made(tree, f"layer{n}") for n, tree in enumerate(forest)]
     before = copy.deepcopy(parts)

@@ -29,7 +29,7 @@ def mask(p: float, rows: torch.Tensor, length: int, key: int = 11, *, layer: int
     context = RowContext()
     context.set(key, rows)
     words = row_words(context.current(len(rows)), layer, salt)
-    return kept(words, position_words(length, rows.device), threshold(p)).double()
+    return kept(words, position_words(length, rows.device), threshold(p), 1.0, torch.float64)
 
 
 @pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.93])
@@ -71,11 +71,14 @@ def test_a_mask_does_not_depend_on_padding():
     assert torch.equal(deep(weights[:, :, :9, :9]), deep(weights)[:, :, :9, :9])
 
 
-def test_slicing_and_size_change_nothing(monkeypatch):
-    whole = mask(0.2, torch.arange(10), 1000)
-    for size in (1, 999, 1000, 2500):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_slicing_and_size_change_nothing(dtype, monkeypatch):
+    dropout, _ = attached(0.2, rows=10)
+    x = torch.randn(10, 1000, dtype=dtype)
+    whole = dropout(x)
+    for size in (7, 999, 1000, 2500):
         monkeypatch.setattr(module, "SLICE", size)
-        assert torch.equal(mask(0.2, torch.arange(10), 1000), whole)
+        assert torch.equal(dropout(x), whole)
 
 
 @pytest.mark.parametrize("p", [1e-6, 0.1, 0.25, 0.9])

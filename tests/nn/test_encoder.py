@@ -87,14 +87,19 @@ def test_tied_gradients_are_the_sum_over_the_passes():
 
 
 def test_each_pass_through_tied_weights_has_masks_of_its_own_and_replays_them():
-    model, context = encoder(3, tied=True, dropout=0.5)
-    masks: list[Tensor] = []
-    place = model.blocks[0].feedforward.output_dropout
-    place.register_forward_hook(lambda _module, _inputs, output: masks.append(output == 0))
+    model, context = encoder(3, tied=True, dropout=0.5, attention_dropout=0.5)
+    masks: dict[str, list[Tensor]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, CounterDropout):
+            seen = masks.setdefault(name, [])
+            module.register_forward_hook(
+                lambda module, inputs, _y, seen=seen: seen.append(module.forward(torch.ones_like(x), *inputs[1:]))
+            )
     x = states()
     first = model(x, None)
-    assert len(masks) == 3
-    assert not torch.equal(masks[0], masks[1]) and not torch.equal(masks[1], masks[2])
+    assert len(masks) == 4
+    for name, (one, two, three) in masks.items():
+        assert not torch.equal(one, two) and not torch.equal(two, three) and not torch.equal(one, three), name
     assert torch.equal(model(x, None), first)
     context.set(2, torch.arange(3))
     assert not torch.equal(model(x, None), first)

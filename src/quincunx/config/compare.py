@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quincunx.config.paths import is_mapping
+
 HARMLESS = (
     "run",
     "log",
     "checkpoint",
     "evaluate",
     "chunking",
+    "data.path",
+    "data.cache",
     "loading.workers",
     "budget.stop_at",
     "compute.device",
@@ -19,7 +23,10 @@ HARMLESS = (
     "compute.compile",
     "debug.profile",
 )
-"""Sections and settings that leave the weights as they are, up to the order of additions."""
+"""Sections and settings that leave the weights as they are, up to the order of additions.
+
+Data may have moved: that it is the same is told by its fingerprints.
+"""
 
 LENGTHS = ("budget.epochs", "budget.updates")
 """Harmless where the schedule does not look at the total."""
@@ -41,9 +48,7 @@ class Difference:
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
     """Return the differences between two canonical configs (plain containers), in the order of the second."""
     old, new = dict(_flat(before)), dict(_flat(after))
-    schedule = after.get("schedule")
-    kind = schedule.get("kind") if isinstance(schedule, Mapping) else None
-    allowed = HARMLESS + (LENGTHS if kind in ("fixed", "exp_decay") else ())
+    allowed = HARMLESS + (LENGTHS if new.get("schedule.kind") in ("fixed", "exp_decay") else ())
     paths = [*new, *(path for path in old if path not in new)]
     return [
         Difference(path, old.get(path), new.get(path), _within(path, allowed))
@@ -59,7 +64,7 @@ def _within(path: str, allowed: tuple[str, ...]) -> bool:
 def _flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in node.items():
-        if isinstance(value, Mapping):
+        if is_mapping(value):
             found.extend(_flat(value, f"{prefix}{key}."))
         else:
             found.append((f"{prefix}{key}", value))

@@ -42,8 +42,8 @@ def merge(layers: Sequence[Document]) -> Document:
     Mappings are merged key by key; scalars and lists are replaced, and so is a mapping by one with another
     `_target_`. What was replaced goes to the history.
     """
-    merged = Document({})
-    for layer in layers:
+    merged = layers[0].copy() if layers else Document({})  # a copy: its history may name paths that are gone
+    for layer in layers[1:]:
         if () in layer.places:
             merged.places[()] = layer.places[()]
         merged.overlay((), layer)

@@ -128,7 +128,7 @@ def describe(plan: Plan, config: Any) -> list[tuple[str, str]]:
         ("chunks", _chunks(plan)),
         ("evaluation", _every(plan.evaluate_every) + _evaluated(plan)),
         ("checkpoints", _every(plan.checkpoint_every)),
-        ("log", f"every {plan.log_every} updates"),
+        ("log", _every(Interval(Fraction(plan.log_every)))),
         ("schedule", _schedule(plan, config)),
     ]
     if plan.parameters:
@@ -146,7 +146,9 @@ def _stop(plan: Plan) -> str:
 
 
 def _every(found: Interval | None) -> str:
-    return "at the end only" if found is None else f"every {found} update{'' if found.updates == 1 else 's'}"
+    if found is None:
+        return "at the end only"
+    return "every update" if found.updates == 1 else f"every {float(found.updates):,.12g} updates"
 
 
 def _evaluated(plan: Plan) -> str:

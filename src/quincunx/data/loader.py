@@ -6,7 +6,9 @@ after an interruption.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,12 +76,18 @@ def updates(data: Updates, start: int, stop: int, workers: int = 0) -> Iterator[
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, data.seed),
         # the loader would otherwise draw a seed from the global generator, which training uses
         generator=torch.Generator().manual_seed(0),
     )
     return iter(loader)
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(seed: int, worker: int) -> None:
     torch.set_num_threads(1)
+    # sources should draw from the seed that collate gets; one that draws from the global generators all the same must
+    # at least not draw alike in every worker
+    own = address(seed, "worker", worker)
+    random.seed(own)
+    np.random.seed(own % 2**32)
+    torch.default_generator.manual_seed(own)

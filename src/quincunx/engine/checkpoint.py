@@ -1,7 +1,7 @@
 """Checkpoints: folders that are either whole or not there, and are read back whole or not at all.
 
-A checkpoint is written beside its place, synced and renamed; its manifest holds the size and hash of every file. Weights
-are safetensors, the rest is read with `weights_only`: no code in a checkpoint is ever run.
+A checkpoint is written beside its place, synced and renamed; its manifest holds the size and hash of every file.
+Weights are safetensors, the rest is read with `weights_only`: no code in a checkpoint is ever run.
 """
 
 from __future__ import annotations
@@ -83,11 +83,20 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            aliases = {part: _write_weights(draft / f"{part}.safetensors", tensors) for part, tensors in weights.items()}
-            torch.save(dict(state), draft / "state.pt")
+            aliases = {
+                part: _write_weights(draft / f"{part}.safetensors", tensors) for part, tensors in weights.items()
+            }
+            with (draft / "state.pt").open("wb") as file:  # torch would keep its own open when the disk is full
+                torch.save(dict(state), file)
             (draft / "progress.json").write_text(json.dumps(progress, indent=1), encoding="utf-8")
             files = {path.name: _describe(path) for path in sorted(draft.iterdir())}
-            manifest = {"format": FORMAT, "update": update, "torch": torch.__version__, "aliases": aliases, "files": files}
+            manifest = {
+                "format": FORMAT,
+                "update": update,
+                "torch": torch.__version__,
+                "aliases": aliases,
+                "files": files,
+            }
             (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             _sync_folder(draft)
             self._discard(target)
@@ -96,8 +105,9 @@ class Checkpoints:
                 self._mark_best(target)
             _sync_folder(self.folder, files=False)
         except (OSError, SafetensorError, RuntimeError) as error:
+            failed = _write_failed(self.folder, update, error)  # first: the draft's removal makes room again
             shutil.rmtree(draft, ignore_errors=True)
-            raise _write_failed(self.folder, update, error) from error
+            raise failed from error
         self._prune()
         return target
 
@@ -111,6 +121,20 @@ class Checkpoints:
         except CheckpointError as error:
             earlier = [other for other in self.all() if other.name < path.name]
             raise CheckpointError(f"{error}\n{_offer(earlier)}") from error
+
+    def rewind(self, path: Path, best: int | None) -> None:
+        """Remove the checkpoints after `path`, from which a run goes on, and mark its best (an update) again.
+
+        They belong to a course that the run is leaving; the next resume must not go back to it.
+        """
+        marked = self.best()
+        for other in self.all():
+            if other.name > path.name:
+                self._discard(other)
+        if marked is not None and not marked.is_dir():
+            (self.folder / "best.json").unlink(missing_ok=True)
+        if best is not None and self.path(best).is_dir():
+            self._mark_best(self.path(best))
 
     def clean(self) -> None:
         """Remove what an interrupted write or removal left behind."""
@@ -188,7 +212,9 @@ def _load_state(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever the restricted reader raises, the file is not one that we wrote
         reason = str(error).partition("GLOBAL ")[2].partition(" ")[0]
         asks = f" (it asks for {reason})" if reason else ""
-        raise CheckpointError(f"{path} holds something else than plain values and tensors{asks}; it is not read") from error
+        raise CheckpointError(
+            f"{path} holds something else than plain values and tensors{asks}; it is not read"
+        ) from error
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -247,12 +273,14 @@ def _sync_folder(folder: Path, *, files: bool = True) -> None:
 
 def _write_failed(folder: Path, update: int, error: Exception) -> RunError:
     reason = str(error)
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in reason:
-        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in reason
+    # torch says of a write that fell short where in the file it was, and no more
+    if full or (not isinstance(error, OSError) and free < 2**16):
         reason = f"the disk is full ({free / 2**20:.1f} MiB free)"
     return RunError(
-        f"the checkpoint of update {update} could not be written to {folder}: {reason}. Checkpoints written before it are "
-        "whole: make room, then go on with --resume"
+        f"the checkpoint of update {update} could not be written to {folder}: {reason}. Checkpoints written before it "
+        "are whole: make room, then go on with --resume"
     )
 
 

@@ -50,8 +50,11 @@ class Callback:
     def checkpoint(self, update: int, path: Path, best: bool) -> None:
         """The run was saved."""
 
+    def stopping(self, reason: str) -> None:
+        """A signal asked for a stop after the update at hand. Called in the middle of anything: be brief."""
+
     def end(self, update: int, reason: str) -> None:
-        """Training ended: `finished`, `stopped at ...`, `no better ...`, or by a signal or file."""
+        """Training ended: `finished`, `stop_at`, `patience`, or the signal or file that stopped it."""
 
     def error(self, error: BaseException) -> None:
         """Training broke off."""
@@ -63,7 +66,8 @@ class Requests:
     A second SIGINT stops at once, without saving.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, callbacks: Sequence[Callback] = ()) -> None:
+        self._callbacks = callbacks
         self._stop_file = folder / "STOP"
         self._save_file = folder / "SAVE"
         self._stop: str | None = None
@@ -110,3 +114,5 @@ class Requests:
             raise KeyboardInterrupt
         else:
             self._stop = signal.Signals(number).name
+            for callback in self._callbacks:
+                callback.stopping(self._stop)

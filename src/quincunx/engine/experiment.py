@@ -26,8 +26,8 @@ class Parts:
 
     model: nn.Module
     objective: Objective
-    sample: Callable[[int, int], Batch] | None = None
-    """`sample(rows, length)` makes a batch of that shape, for estimates."""
+    sample: Callable[[int, int | None], Batch] | None = None
+    """`sample(rows, length)` makes a batch of that shape, for estimates; None is the longest that the model takes."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ class Experiment:
     final_evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     """Evaluated once at the end, on the best weights, by split."""
     metric: str = "dev/loss"
+    """Chooses the best checkpoint unless the config names another."""
     goal: Literal["max", "min"] = "min"
+    metrics: Sequence[str] = ()
+    """Every `split/name` that the evaluators give, so that a misspelt one is refused before training."""
     chunk_samples: int | None = None
     """The recipe's own limit of examples per chunk, besides `chunking.samples`."""
     notes: Sequence[str] = ()

@@ -6,11 +6,12 @@ autograd would keep for the backward pass is counted once.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
@@ -37,13 +38,17 @@ def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_stat
     """
     if parts.sample is None:
         return None
-    weights = sum(_size(p) for p in {id(p): p for p in parts.model.parameters()}.values())
+    weights = sum(map(_size, _tensors(parts).values()))
     gradients = sum(_size(p) for p in trainable(parts.model, parts.objective))
-    length = plan.sizes.longest or 1
+    length = plan.sizes.longest
     rows = min(plan.batch_size, plan.chunk_samples or plan.batch_size)
     if plan.chunk_tokens is not None:
-        rows = max(1, min(rows, plan.chunk_tokens // length))
-    activations = _activations(parts, parts.sample(rows, length), dtype)
+        one = parts.sample(1, length).lengths
+        rows = max(1, min(rows, plan.chunk_tokens // int(one.max()))) if one is not None else rows
+    try:
+        activations = _activations(parts, parts.sample(rows, length), dtype)
+    except DataDependentOutputException:  # what the model does depends on values, which fake tensors do not have
+        return None
     found = {
         "weights": weights,
         "gradients": gradients,
@@ -56,7 +61,6 @@ def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_stat
 def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
     kept: dict[int, int] = {}
     held: list[Tensor] = []  # the identity of a storage is only good while the storage lives
-    own = {p.untyped_storage()._cdata for p in parts.model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -66,6 +70,8 @@ def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
         return tensor
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    weights = [mode.from_tensor(tensor) for tensor in _tensors(parts).values()]  # known again in the trace
+    own = {tensor.untyped_storage()._cdata for tensor in weights}
     context = attach_rows(parts.model, parts.objective)
     if context is not None:
         context.set(0, batch.rows)
@@ -93,5 +99,14 @@ def _forward(parts: Parts, batch: Batch) -> None:
             objective.represent(parts.model, part)
 
 
-def _size(parameter: nn.Parameter) -> int:
-    return parameter.numel() * parameter.element_size()
+def _tensors(parts: Parts) -> dict[int, Tensor]:
+    """Return all parameters and buffers, shared ones once."""
+    return {
+        id(tensor): tensor
+        for module in (parts.model, parts.objective)
+        for tensor in itertools.chain(module.parameters(), module.buffers())
+    }
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -23,7 +23,7 @@ from quincunx.engine.experiment import Evaluator
 from quincunx.engine.runtime import Runtime
 from quincunx.engine.state import State
 from quincunx.engine.step import Outcome, Step
-from quincunx.errors import NonFiniteError
+from quincunx.errors import NonFiniteError, RunError
 from quincunx.metrics.record import Evaluation
 from quincunx.track import Trackers
 
@@ -57,19 +57,23 @@ class Loop:
         step = Step(state.model, state.objective, self.runtime, plan, self.seed, state.scaler)
         state.model.train()
         state.objective.train()
+        if self._patience_ended():
+            return "patience"  # resumed with nothing changed that would let it go on
         clock = Clock(state.update)
-        if self.evaluate_at_start and state.update == 0:
-            self._evaluate()
+        at_start = self.evaluate_at_start and state.update == 0 and state.best.value is None
+        if at_start and self._evaluate() and self.keep_best:
+            self._save(best=True)
         for batches in updates(self.data, state.update, plan.stop_at, self.workers):
             self._step(step, batches)
             done = state.update
             clock.count(batches, self.runtime.world)
-            if done % plan.log_every == 0:
+            if done % plan.log_every == 0 or done == plan.total_updates:
                 self._log(clock)
             improved = False
             if _due(plan.evaluate_every, done) or done == plan.stop_at:
                 improved = self._evaluate()
             reason = self._why_stop()
+            improved = improved and self.keep_best
             if reason or self._save_asked() or improved or _due(plan.checkpoint_every, done):
                 self._save(best=improved)
             if reason:
@@ -95,15 +99,18 @@ class Loop:
             state.rates.after_update()
         else:
             state.skipped += 1
+            del values["gradient_norm"]  # one overflow would make the mean of the window infinite
         state.update += 1
         state.window.add(values, {**outcome.weights, "gradient_norm": 1.0})
         for callback in self.callbacks:
             callback.update(state.update)
 
     def _checked(self, outcome: Outcome, norm: torch.Tensor, batches: Sequence[Batch | None]) -> dict[str, float]:
-        """Return the update's loss sums and gradient norm; one transfer from the device tells whether all are finite."""
+        """Return the update's loss sums and gradient norm, all finite but what a loss scaler takes care of."""
         names = [*outcome.sums, "gradient_norm"]
-        values = torch.stack([*(total.float() for total in outcome.sums.values()), norm.float()]).tolist()
+        totals = [total.to(norm.device).float() for total in outcome.sums.values()]
+        # one transfer from the device
+        values = torch.stack([*totals, norm.float()]).tolist()
         infinite = [name for name, value in zip(names, values, strict=True) if not math.isfinite(value)]
         if infinite and (self.state.scaler is None or infinite != ["gradient_norm"]):
             self.state.optimizer.zero_grad(set_to_none=True)
@@ -111,9 +118,9 @@ class Loop:
             examples = [str(name) for batch in batches if batch is not None for name in batch.ids]
             shown = ", ".join(examples[:16]) + (f" and {len(examples) - 16} more" if len(examples) > 16 else "")
             raise NonFiniteError(
-                f"{' and '.join(infinite)} of update {self.state.update + 1} is not finite; stopped before applying it. "
-                f"Examples of the update: {shown}. The state before it is saved: lower optimizer.learning_rate, set "
-                "update.clip_norm, or look at these examples, then start anew from it with init_from"
+                f"{' and '.join(infinite)} of update {self.state.update + 1} is not finite; stopped before applying "
+                f"it. Examples of the update: {shown}. The state before it is saved: lower optimizer.learning_rate, "
+                "set update.clip_norm, or look at these examples, then start anew from it with init_from"
             )
         return dict(zip(names, values, strict=True))
 
@@ -132,9 +139,11 @@ class Loop:
     def _log(self, clock: Clock) -> None:
         state = self.state
         means = state.window.means()
-        values = {"loss": sum(means[term] * state.objective.coefficients.get(term, 1.0) for term in state.objective.terms if term in means)}
-        values.update(means)
-        values["learning_rate"] = state.rates.rates()[0]
+        factors = state.objective.coefficients
+        total = sum(means[term] * factors.get(term, 1.0) for term in state.objective.terms if term in means)
+        values = {"loss": total, **means}
+        if rates := state.rates.rates():
+            values["learning_rate"] = rates[0]
         state.window.clear()
         self.trackers.log(state.update, "train", values)
         progress = Progress(
@@ -157,17 +166,22 @@ class Loop:
             self.trackers.log(state.update, split, evaluation.scalars)
             for callback in self.callbacks:
                 callback.evaluation(state.update, split, evaluation)
-        if state.best.metric not in found:
+        if not found:
             return False
+        if state.best.metric not in found:
+            raise RunError(f"there is no metric {state.best.metric}; evaluations give {', '.join(sorted(found))}")
         return state.best.see(found[state.best.metric], state.update)
 
     def _why_stop(self) -> str | None:
-        if self.patience is not None and self.state.best.since >= self.patience:
+        if self._patience_ended():
             return "patience"
         reason = self.requests.stop() if self.runtime.main else None
         if self.runtime.world > 1:
             reason = self.runtime.share(reason)
         return reason if reason else None if self.state.update < self.plan.stop_at else self._end()
+
+    def _patience_ended(self) -> bool:
+        return self.patience is not None and self.state.best.since >= self.patience
 
     def _end(self) -> str:
         return "finished" if self.plan.stop_at == self.plan.total_updates else "stop_at"
@@ -179,9 +193,7 @@ class Loop:
         state = self.state
         if self.runtime.main:
             progress = {**state.progress(), "trackers": self.trackers.position()}
-            path = self.checkpoints.save(
-                state.update, state.weights(), state.capture(), progress, best=best and self.keep_best
-            )
+            path = self.checkpoints.save(state.update, state.weights(), state.capture(), progress, best=best)
             for callback in self.callbacks:
                 callback.checkpoint(state.update, path, best)
         self.runtime.barrier()

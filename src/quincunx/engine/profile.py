@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from quincunx.config.plan import Plan
 from quincunx.engine.events import Callback
 
 FIRST, LAST = 5, 10
+
+log = logging.getLogger("quincunx")
 
 
 class Profile(Callback):
@@ -24,6 +27,7 @@ class Profile(Callback):
             activities.append(ProfilerActivity.CUDA)
         self._profile = profile(activities=activities, record_shapes=True, profile_memory=True)
         self._running = False
+        self._written = False
         self._first = FIRST
 
     def start(self, plan: Plan, update: int, notes: Sequence[str]) -> None:
@@ -41,11 +45,19 @@ class Profile(Callback):
     def end(self, update: int, reason: str) -> None:
         """Write what there is when the run ended early."""
         self._write()
+        if not self._written:
+            log.warning("the run ended before its update %d: nothing was profiled", FIRST)
+
+    def error(self, error: BaseException) -> None:
+        """Stop profiling."""
+        if self._running:
+            self._running = False
+            self._profile.stop()
 
     def _write(self) -> None:
         if not self._running:
             return
-        self._running = False
+        self._running, self._written = False, True
         self._profile.stop()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._profile.export_chrome_trace(str(self._folder / "trace.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,7 +29,10 @@ class Best:
 
     def see(self, value: float, update: int) -> bool:
         """Take note of an evaluation; return whether it is the best so far."""
-        better = self.value is None or (value > self.value if self.goal == "max" else value < self.value)
+        # what is not a number is no better than nothing, and must not bar what comes after it
+        better = not math.isnan(value) and (
+            self.value is None or (value > self.value if self.goal == "max" else value < self.value)
+        )
         if better:
             self.value, self.update, self.since = value, update, 0
         else:

@@ -84,7 +84,7 @@ class Step:
                 self.address(update, number, index, chunk)
                 with self.runtime.autocast():
                     losses = objective.loss(self.model, chunk.to(self.runtime.device))
-                self._backward(self._total(losses, weights))
+                self._backward(losses, weights)
                 _accumulate(sums, losses)
         return Outcome(self._sums_over_ranks(sums), weights)
 
@@ -103,7 +103,7 @@ class Step:
             with self.runtime.autocast():
                 losses = objective.loss(self.model, representations, batch.to(self.runtime.device))
             # every rank computes the whole loss: direct gradients are shared out, those of the rows handed back whole
-            self._backward(self._total(losses, weights) / self.runtime.world)
+            self._backward(losses, weights, share=1 / self.runtime.world)
             for part in encoded:
                 part.walk_back()
             _accumulate(sums, losses)
@@ -131,21 +131,21 @@ class Step:
             self.context.set(key, rows.rows.to(self.runtime.device))
         seed_torch(address(self.seed, "torch", update, number, role, chunk, self.runtime.rank), self.runtime.device)
 
-    def _total(self, losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-        total: Tensor | None = None
-        for term, loss in losses.items():
-            if weights[term] <= 0:
-                continue
-            share = loss * (self.objective.coefficients.get(term, 1.0) / weights[term])
-            total = share if total is None else total + share
-        if total is None:
+    def _backward(self, losses: Mapping[str, Tensor], weights: Mapping[str, float], share: float = 1.0) -> None:
+        """Walk back the terms' sums, each times its coefficient over its weight, and times `share`."""
+        learned = {term: loss for term, loss in losses.items() if weights[term] > 0}
+        if not learned:
             raise RunError(
                 f"nothing to learn from: every term of the loss ({', '.join(losses)}) has weight 0 in this update"
             )
-        return total
-
-    def _backward(self, loss: Tensor) -> None:
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        # a term may be constant in one chunk; where all are, torch says what is wrong
+        walked = {term: loss for term, loss in learned.items() if loss.requires_grad} or learned
+        gradients: list[Tensor] = []
+        for term, loss in walked.items():
+            # the factor as the gradient that the walk starts with: cheaper than a product recorded in the graph
+            factor = torch.full_like(loss, share * self.objective.coefficients.get(term, 1.0) / weights[term])
+            gradients.append(factor if self.scaler is None else self.scaler.scale(factor))
+        torch.autograd.backward(list(walked.values()), gradients)
 
     def _sums_over_ranks(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.runtime.world == 1:

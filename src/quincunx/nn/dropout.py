@@ -16,8 +16,10 @@ from quincunx.nn.rows import RowAware, position_words, scramble
 MULTIPLIER = 0x2C1B3C6D
 """Odd 32-bit number, about half of its bits set and without a pattern, that the last step multiplies by."""
 
-SLICE = 1 << 18
-"""Elements hashed at a time on a CPU: 1 MiB stays in the cache through all steps (the fastest of 2**15 to 2**20)."""
+SLICE = (1 << 15) - 64
+"""Elements hashed at a time on a CPU. A slice stays in the cache through all its steps, and is just too small for torch
+to spread it over threads: on a busy machine each of the nine steps would wait for the slower thread, which costs more
+than two threads gain."""
 
 
 def threshold(p: float) -> int:
@@ -28,8 +30,8 @@ def threshold(p: float) -> int:
     return min(max(round((1 - p) * 2**32), 1), 2**32 - 1) - 2**31
 
 
-def kept(rows: Tensor, positions: Tensor, limit: int, unit: int = 1) -> Tensor:
-    """Return which elements are kept.
+def kept(rows: Tensor, positions: Tensor, limit: int, value: float, dtype: torch.dtype) -> Tensor:
+    """Return a mask with `value` where an element is kept and 0 where it is dropped.
 
     Each row has two 32-bit numbers a and b (odd), each position one, c; an element is kept where the hash of
     (c xor a) * b, modulo 2**32, is below the limit.
@@ -38,35 +40,40 @@ def kept(rows: Tensor, positions: Tensor, limit: int, unit: int = 1) -> Tensor:
         rows: 64-bit words `[N]`, one for each row; see `row_words`.
         positions: int32 words `[L]`, one for each position within a row; see `quincunx.nn.rows.position_words`.
         limit: Signed 32-bit number; see `threshold`.
-        unit: What to return for a kept element.
+        value: What a kept element is multiplied by.
+        dtype: Floating-point type of the mask.
 
     Returns:
-        int32 `[N, L]`, `unit` where kept and 0 elsewhere.
+        `[N, L]`, of that type.
     """
     first = (rows >> 32).to(torch.int32)[:, None]
     second = rows.to(torch.int32)[:, None] | 1  # to int32 keeps the low half; odd, so that no position's bits are lost
     count, length = len(rows), len(positions)
     if torch.compiler.is_compiling() or rows.device.type != "cpu" or count * length <= SLICE:
-        return _hash_in_place(positions ^ first, second, limit, unit)
-    words = torch.empty(count, length, dtype=torch.int32)
+        return _decide(positions ^ first, second, limit).to(dtype).mul_(value)
+    mask = torch.empty(count, length, dtype=dtype)
+    # The bits of a float32 number: multiplied by them, ones are turned into the mask without a conversion.
+    bits = struct.unpack("<i", struct.pack("<f", value))[0]
     step = max(1, SLICE // length)
     for start in range(0, count, step):
         part = slice(start, start + step)
-        _hash_in_place(
-            torch.bitwise_xor(positions, first[part], out=words[part]),
-            second[part],
-            limit,
-            unit,
-        )
-    return words
+        for place in range(0, length, SLICE):
+            target = mask[part, place : place + SLICE]
+            run = positions[place : place + SLICE]
+            if dtype == torch.float32:
+                words = torch.bitwise_xor(run, first[part], out=target.view(torch.int32))
+                _decide(words, second[part], limit).mul_(bits)
+            else:
+                target.copy_(_decide(run ^ first[part], second[part], limit)).mul_(value)
+    return mask
 
 
-def _hash_in_place(words: Tensor, factor: Tensor, limit: int, unit: int) -> Tensor:
+def _decide(words: Tensor, factor: Tensor, limit: int) -> Tensor:
+    """Turn words, in place, into 1 where kept and 0 where dropped."""
     words.mul_(factor)
     words.bitwise_xor_(words >> 16)
     words.mul_(MULTIPLIER)
-    words.lt_(limit)  # in place: the result stays int32, which vectorises; a bool mask takes three times as long
-    return words.mul_(unit) if unit != 1 else words
+    return words.lt_(limit)  # in place the result stays int32, which vectorises; bools would take three times as long
 
 
 def row_words(words: Tensor, layer: int, salt: int, shape: tuple[int, ...] = ()) -> Tensor:
@@ -110,7 +117,6 @@ class CounterDropout(RowAware):
         self.limit = threshold(p)
         self.scale = 2**32 / (self.limit + 2**31)
         """1 / chance to be kept, as the limit realises it, so that the mean of the output is the input."""
-        self._scale_bits: int = struct.unpack("<i", struct.pack("<f", self.scale))[0]
 
     def forward(self, x: Tensor, salt: int = 0) -> Tensor:
         """Return x with elements dropped, of the same shape and dtype.
@@ -126,11 +132,10 @@ class CounterDropout(RowAware):
         words = context.current(shape[0]).to(x.device)
         rows = row_words(words, self.layer, salt, tuple(shape[1 : self.leading]))
         positions = context.positions(shape[self.leading :].numel(), x.device)
-        if x.dtype == torch.float32:
-            # The integer that is kept has the bits of the scale: nothing is converted, everything is done in one pass.
-            return x * kept(rows, positions, self.limit, self._scale_bits).view(torch.float32).view(shape)
-        mask = kept(rows, positions, self.limit).to(x.dtype).view(shape)
-        return x * mask * self.scale  # the scale itself is never rounded to half precision: that would be a bias
+        if x.dtype in (torch.bfloat16, torch.float16):
+            # The scale is not rounded to half precision, as a mask would hold it: that would be a bias.
+            return x * kept(rows, positions, self.limit, 1.0, x.dtype).view(shape) * self.scale
+        return x * kept(rows, positions, self.limit, self.scale, x.dtype).view(shape)
 
     def extra_repr(self) -> str:
         """Return what `print(module)` shows."""

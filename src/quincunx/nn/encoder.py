@@ -49,13 +49,7 @@ class EncoderBlock(nn.Module):
         dropout: Probability of dropout on the attention branch and in the feedforward.
     """
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        hidden_dim: int,
-        attention: AttentionLayer | None,
-        dropout: float,
-    ) -> None:
+    def __init__(self, embedding_dim: int, hidden_dim: int, attention: AttentionLayer | None, dropout: float) -> None:
         super().__init__()
         self.attention = attention
         if attention is not None:

@@ -259,7 +259,10 @@ def test_positions_let_it_tell_orders_apart(positions):
     assert (model(one, torch.tensor([4])) - model(other, torch.tensor([4]))).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("options", [{}, {"weight_dropout": 0.2, "grad_checkpointing": True}], ids=["fused", "all on"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow, id="fused"), {"weight_dropout": 0.2, "grad_checkpointing": True}],
+)
 def test_compiled_it_is_the_same_and_new_lengths_do_not_compile_again(options):
     compilations = []
 

@@ -55,11 +55,7 @@ class AttentionLayer(nn.Module):
     """
 
     def __init__(
-        self,
-        embedding_dim: int,
-        core: AttentionCore,
-        dropout: float = 0.0,
-        grad_checkpointing: bool = False,
+        self, embedding_dim: int, core: AttentionCore, dropout: float = 0.0, grad_checkpointing: bool = False
     ) -> None:
         super().__init__()
         inner = core.num_heads * core.head_dim
@@ -100,16 +96,7 @@ class AttentionLayer(nn.Module):
         # No state of torch's generators to replay: all our randomness is addressed.
         context = self.dropout.context
         if context is None or torch.compiler.is_compiling():  # a compiled graph recomputes from its own inputs
-            return checkpoint(
-                self.core,
-                q,
-                k,
-                v,
-                valid,
-                salt,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
+            return checkpoint(self.core, q, k, v, valid, salt, use_reentrant=False, preserve_rng_state=False)
         words = context.words
 
         def core(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.long_range.data import Examples, listops, majority_oracle, root_operator_oracle
 from quincunx.recipes.long_range.source import SequenceSource, collate
 
+SCALARS = ("accuracy", "accuracy_se", "loss", "majority_class", "root_operator_oracle")
+"""What every evaluation measures."""
 SAMPLES = 8
 LENGTH_GROUPS = 4
 

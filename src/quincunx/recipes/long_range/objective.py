@@ -18,5 +18,7 @@ class Classification(Summed):
 
     def loss(self, model: nn.Module, chunk: Batch) -> dict[str, Tensor]:
         """Return the sum of the examples' cross-entropies, computed in float32 from logits `[C, classes]`."""
-        logits = model(chunk["tokens"], chunk["lengths"])
+        # looked up where the lengths are plain numbers: neither a device is waited for nor a traced model asked
+        padded = chunk.lengths is None or min(chunk.lengths.tolist()) < chunk["tokens"].shape[1]
+        logits = model(chunk["tokens"], chunk["lengths"], padded)
         return {"loss": functional.cross_entropy(logits.float(), chunk["labels"], reduction="sum")}

@@ -17,7 +17,7 @@ from quincunx.engine.runtime import Runtime
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.config import LongRangeConfig
 from quincunx.recipes.long_range.data import Examples, listops, load_splits
-from quincunx.recipes.long_range.evaluate import ClassificationEvaluator, predict_classes
+from quincunx.recipes.long_range.evaluate import SCALARS, ClassificationEvaluator, predict_classes
 from quincunx.recipes.long_range.model import LongRangeClassifier
 from quincunx.recipes.long_range.objective import Classification
 from quincunx.recipes.long_range.source import SequenceSource, collate
@@ -37,8 +37,8 @@ class LongRange:
     def parts(self, config: LongRangeConfig) -> Parts:
         """Return model and objective, freshly initialised from torch's default generator."""
 
-        def sample(rows: int, length: int) -> Batch:
-            length = min(length, config.encoder.max_seq_len)
+        def sample(rows: int, length: int | None) -> Batch:
+            length = min(length or config.encoder.max_seq_len, config.encoder.max_seq_len)
             return collate([(np.ones(length, np.uint8), 0)] * rows, range(rows), range(rows), 0)
 
         return Parts(LongRangeClassifier(config), Classification(), sample)
@@ -78,10 +78,8 @@ class LongRange:
         if checkpointing:
             notes.append(checkpointing)
         counts = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
-        if config.debug.limit is None:
-            config = config.model_copy(update={"data": config.data.model_copy(update=counts)})
         return Experiment(
-            config=config,
+            config=config.model_copy(update={"data": config.data.model_copy(update=counts)}),
             parts=model,
             source=source,
             collate=collate,
@@ -90,6 +88,7 @@ class LongRange:
             final_evaluators={"test": evaluators["test"]},
             metric="dev/accuracy",
             goal="max",
+            metrics=[f"dev/{name}" for name in SCALARS],
             chunk_samples=self.chunk_samples(config),
             notes=notes,
             fingerprints=splits.fingerprints,
@@ -109,15 +108,26 @@ class LongRange:
             if not isinstance(text, str):
                 raise DataError(f'row {number}: expected a text under "source", found {text!r}')
             try:
-                sequences.append(listops.tokenize(text.encode()))
+                sequences.append(_checked(text))
             except ValueError as error:
                 raise DataError(f"row {number}: {error}") from error
+        if not sequences:
+            return []
         source = SequenceSource(Examples.of(sequences, [0] * len(sequences)), config.encoder.max_seq_len)
         probabilities = predict_classes(model, source, runtime, config.update.batch_size)[1]
         return [
             {"prediction": int(row.argmax()), "probabilities": [round(float(p), 6) for p in row]}
             for row in torch.from_numpy(probabilities)
         ]
+
+
+def _checked(text: str) -> bytes:
+    """Return the tokens of a ListOps expression; ValueError when it is none."""
+    tokens = listops.tokenize(text.encode("utf-8", "backslashreplace"))
+    fault = listops.examine(np.frombuffer(tokens, np.uint8), np.array([0, len(tokens)])).faults[0]
+    if fault != listops.SOUND:
+        raise ValueError(f"not a ListOps expression: {listops.FAULTS[fault]}")
+    return tokens
 
 
 RECIPE = LongRange()
