@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a table of verbs an
     form.add_argument("--json", action="store_true", help="all settings as a list of objects")
 
     made = add("plan", _plan, "say what training would do, without training", config=True)
+    made.add_argument("--allow-target", action="append", default=[], metavar="PATH", help="let _target_ name this too")
     made.add_argument("--json", action="store_true", help="as JSON")
 
     made = add("convert", _convert, "print a config in canonical form", config=True)
@@ -242,7 +243,7 @@ def _plan(options: argparse.Namespace) -> int:
     from quincunx.preview import preview
 
     loaded = _load(options)
-    plan, notes = preview(loaded)
+    plan, notes = preview(loaded, options.allow_target)
     if options.json:
         _say(json.dumps(plan.to_json(), indent=1))
         return 0

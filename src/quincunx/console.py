@@ -42,12 +42,12 @@ class ConsoleCallback(Callback):
             self._say(f"note: {note}")
         if self._console.is_terminal:
             width = len(str(plan.stop_at))
-            # on a narrow terminal the bar gives way, then the line of values is wrapped, the count never is
+            # on a narrow terminal the values are wrapped, the count never is cut
             self._bar = Progress(
                 TextColumn(
                     "{task.completed}/{task.total}", table_column=Column(min_width=2 * width + 1, justify="right")
                 ),
-                BarColumn(bar_width=None),
+                BarColumn(bar_width=20),
                 TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=False)),
                 console=self._console,
                 transient=True,

@@ -22,6 +22,7 @@ from quincunx.config.compare import compare
 from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded, canonical, explicit_paths, load, origins, to_yaml
 from quincunx.config.plan import Plan, make_plan
+from quincunx.config.schema import Sizes
 from quincunx.config.suggest import closest
 from quincunx.data.loader import Updates
 from quincunx.data.order import Order
@@ -36,6 +37,7 @@ from quincunx.engine.profile import Profile
 from quincunx.engine.runtime import Runtime, seed_torch, start_runtime
 from quincunx.engine.schedule import build_schedule
 from quincunx.engine.state import Best, State
+from quincunx.engine.targets import try_targets
 from quincunx.errors import CheckpointError, RunError, UsageError
 from quincunx.journal import REASONS, Journal
 from quincunx.recipes import recipe_of, schemas
@@ -94,7 +96,7 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
     recipe = recipe_of(loaded.schema.name)
     config, notes = recipe.decide(loaded.config)
     notes = [*loaded.notes, *notes]
-    _check_declared(config, loaded)
+    _check_declared(config, loaded, recipe.chunk_samples(config), wish.allow_target)
     existing = runtime.share(_existing(config, wish) if runtime.main else None)
     if wish.checkpoint is not None and not existing:
         raise UsageError(f"there is no run to go on with from {wish.checkpoint}; name it: --resume RUN")
@@ -222,11 +224,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def _check_declared(config: Any, loaded: Loaded) -> None:
-    """Refuse what the declared sizes show to be wrong before any data is read."""
-    if loaded.schema.sizes is None:
-        return
-    problems = check_sizes(config, loaded.schema, loaded.schema.sizes(config), loaded.document)
+def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allowed: Sequence[str]) -> None:
+    """Refuse what the declared sizes and the `_target_` nodes show to be wrong before any data is read."""
+    sizes = loaded.schema.sizes(config) if loaded.schema.sizes else Sizes(train=1)
+    problems = check_sizes(config, loaded.schema, sizes, loaded.document) if loaded.schema.sizes else []
+    problems += try_targets(config, make_plan(config, sizes, chunk_samples), loaded.document, allowed)
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise ConfigError(errors)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quincunx.config.check import check_sizes
 from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded
@@ -9,18 +11,22 @@ from quincunx.config.plan import Plan, make_plan
 from quincunx.config.schema import Sizes, lookup
 from quincunx.engine.footprint import count_parameters, estimate_memory
 from quincunx.engine.runtime import choose_dtype, find_device
+from quincunx.engine.targets import try_targets
 from quincunx.recipes import recipe_of
 
 
-def preview(loaded: Loaded) -> tuple[Plan, list[str]]:
+def preview(loaded: Loaded, allowed: Sequence[str] = ()) -> tuple[Plan, list[str]]:
     """Return the plan of a config, from the sizes that it declares, and what there is to say.
 
-    Raises ConfigError when those sizes show a setting to be wrong.
+    `allowed` are the paths that `_target_` may name besides optimizers and schedules. Raises ConfigError when a setting
+    shows to be wrong at these sizes, or a `_target_` node cannot be built.
     """
     recipe = recipe_of(loaded.schema.name)
     config, notes = recipe.decide(loaded.config)
     sizes = loaded.schema.sizes(config) if loaded.schema.sizes else Sizes(train=1)
     problems = check_sizes(config, loaded.schema, sizes, loaded.document)
+    plan = make_plan(config, sizes, recipe.chunk_samples(config))
+    problems += try_targets(config, plan, loaded.document, allowed)
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
     notes = [*loaded.notes, *notes, *(problem.render() for problem in problems)]
@@ -28,6 +34,5 @@ def preview(loaded: Loaded) -> tuple[Plan, list[str]]:
     if path is not None:
         notes.append(f"{path} was not read: the numbers of examples are those of the config")
     parts = recipe.parts(config)
-    plan = make_plan(config, sizes, recipe.chunk_samples(config))
     dtype = choose_dtype(config.compute, find_device(config.compute.device))
     return plan.with_model(count_parameters(parts), estimate_memory(parts, plan, dtype)), notes

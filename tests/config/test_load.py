@@ -207,6 +207,33 @@ def test_problems_of_all_stages_come_in_one_report(write: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.yaml", "update:\n  batch_size: 4\n  batch_size: 8\n", "stands twice"),
+        ("a.yaml", "update:\n  batch_size: !!int 4\n", "the tag !!int is refused"),
+        ("a.yaml", "update: {batch_size: *nothing}\n", "no anchor &nothing"),
+        ("a.json", '{"update": {"batch_size": 4, "batch_size": 8}}', "stands twice"),
+        ("a.json", '{"update": {"batch_size": 4,, "accumulation": 2}}', "doubled comma"),
+        ("a.py", "config = {'update': {'batch_size': 4, 'batch_size': 8}}", "stands twice"),
+        ("a.py", "config = {'update': {'batch_size': int('4')}}", "a call"),
+    ],
+)
+def test_what_a_reader_finds_does_not_hide_what_later_stages_find(write: Any, name: str, text: str, found: str) -> None:
+    """And what it had to give up (a refused tag, a call) is not reported a second time as something else."""
+    wrong = {
+        "a.yaml": "encoder:\n  num_layer: 2\nbudget: {epochs: 1, updates: 2}\n",
+        "a.json": ', "encoder": {"num_layer": 2}, "budget": {"epochs": 1, "updates": 2}}',
+        "a.py": ", 'encoder': {'num_layer': 2}, 'budget': {'epochs': 1, 'updates': 2}}",
+    }[name]
+    whole = f"recipe: long_range\n{text}{wrong}" if name == "a.yaml" else text[:-1] + wrong
+    problems = refused(write(whole, name))
+    assert len(problems) == 3, problems
+    assert any(found in problem for problem in problems)
+    assert any("unknown key `num_layer`" in problem for problem in problems)
+    assert any("both say how long to train" in problem for problem in problems)
+
+
 def test_strict_turns_warnings_into_errors_and_leaves_notes(guide: str) -> None:
     assert len(refused(guide, strict=True)) == 1
     assert loaded(guide, "~training.warmup_steps", strict=True).warnings == []

@@ -133,7 +133,11 @@ def salvage(document: Document | None, problems: Sequence[Problem]) -> list[Docu
     if document is None:
         return []
     for problem in problems:
-        if problem.path and document.has(problem.path) and document.get(problem.path) is None:
+        place = document.places.get(problem.path)
+        if not problem.path or place is None or not document.has(problem.path):
+            continue
+        # a key that stands twice is marked at its second place: what stands at the first is kept
+        if problem.mark in (place.key, place.value):
             document.delete(problem.path)
     return [document]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import io
 import math
-import pickle
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -218,7 +217,7 @@ def _check_drivable(scheduler: Any, path: str, total: int) -> None:
         torch.save(scheduler.state_dict(), buffer)
         buffer.seek(0)
         torch.load(buffer, weights_only=True)
-    except (pickle.PickleError, AttributeError, TypeError, RuntimeError) as error:
+    except Exception as error:  # whatever the writer or the restricted reader raises
         reason = str(error).partition("\n")[0]
         raise _refusal((), f"the state of {path} cannot be kept in a checkpoint: {reason}") from error
 
