@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= examples/long_range/listops_short.yaml
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# threads that wait without spinning: beside other work, two spinning ones are several times slower than one
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: setup run test test-all lint types layers docs clean
 

@@ -16,24 +16,25 @@ from quincunx.data.order import Order
 from quincunx.engine.checkpoint import Checkpoints
 from quincunx.engine.events import Callback, Requests
 from quincunx.engine.loop import Loop
+from quincunx.engine.objective import Represented
 from quincunx.engine.schedule import build_schedule
 from quincunx.engine.state import Best, State
 from quincunx.metrics.record import Evaluation
 from quincunx.runs import read_metrics
 from quincunx.track import open_trackers
-from toys import Encoder, TwoTerms, cpu, labelled, plan
+from toys import Encoder, TwoTerms, cpu, labelled, pairs, plan
 
 EXAMPLES, BATCH, PER_EPOCH = 14, 4, 4
 """The last batch of an epoch is short."""
 
 
 class Examples:
-    """The rows of one batch of the toys, as a source."""
+    """The rows of one batch of the toys as a source, their order and their collation."""
 
     lengths = None
 
-    def __init__(self) -> None:
-        self.all = labelled(EXAMPLES)
+    def __init__(self, rows: Batch) -> None:
+        self.all = rows
 
     def __len__(self) -> int:
         return EXAMPLES
@@ -90,7 +91,8 @@ def build(folder: Path, **changes: Any) -> Loop:
     for name in ("evaluate_every", "checkpoint_every"):
         fields[name] = interval(changes.pop(name, None), PER_EPOCH)
     fields |= {name: changes.pop(name) for name in list(changes) if name in plan().__dataclass_fields__}
-    source, order = Examples(), Order(EXAMPLES, BATCH, 1, accumulation=fields.get("accumulation", 1))
+    rows = pairs(EXAMPLES) if isinstance(objective, Represented) else labelled(EXAMPLES)
+    source, order = Examples(rows), Order(EXAMPLES, BATCH, 1, accumulation=fields.get("accumulation", 1))
     trackers = open_trackers(["jsonl"])
     trackers.start(folder, {})
     best = Best("dev/score", changes.pop("goal", "max"))

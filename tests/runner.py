@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,26 @@ def start(*arguments: object, log: Path, die_at_sync: int | None = None, **envir
     )
     process.start()
     return process
+
+
+@contextmanager
+def running(*arguments: object, log: Path, **environment: str) -> Iterator[BaseProcess]:
+    """Start the command line in a process of its own, which is killed if it is still there at the end."""
+    process = start(*arguments, log=log, **environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def wait_for(condition: Callable[[], bool], process: BaseProcess, log: Path, seconds: float = 60) -> None:
+    """Wait until something holds, which must come while the process lives."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.is_alive(), log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.002)
 
 
 def finish(process: BaseProcess, timeout: float = 120) -> int:

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from quincunx import Run, evaluate, load, seed_everything, train
 from quincunx.config.document import ConfigError
 from quincunx.engine.events import Callback, Progress
-from quincunx.errors import RunError, UsageError
+from quincunx.errors import MissingExtra, RunError, UsageError
 from runner import tiny
 
 
@@ -167,8 +168,38 @@ def test_memory_that_runs_out_has_a_remedy(work: Path):
         def update(self, update):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.\nAnd more.")
 
-    with pytest.raises(RunError, match=r"Tried to allocate 3.00 GiB.*chunking\.samples"):
+    with pytest.raises(RunError, match=r"Tried to allocate 3.00 GiB.\nAnd more.\nCompute fewer.*chunking\.samples"):
         train(tiny({"run.dir": "r"}), callbacks=[Greedy()])
+
+
+def test_a_run_may_show_what_the_command_line_shows(work: Path, capsys: pytest.CaptureFixture[str]):
+    train(tiny({"budget.stop_at": 4}), show=True)
+    shown = capsys.readouterr().out
+    assert "note: data.path is unset" in shown
+    assert "update 4/4" in shown
+    train(tiny({"budget.stop_at": 4}))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_compiler_that_fails_has_a_remedy(work: Path, monkeypatch: pytest.MonkeyPatch):
+    original = torch.nn.Module.compile
+
+    def broken(module: Any, inputs: Any) -> Any:
+        raise FileNotFoundError("no g++")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: original(self, **options, backend=broken))
+    torch.compiler.reset()
+    with pytest.raises(RunError, match=r"no g\+\+[\s\S]*compute\.compile=false"):
+        train(tiny({"run.dir": "r", "compute.compile": True}))
+
+
+def test_a_tracker_that_is_not_installed_leaves_no_run(work: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in sys.modules if name.startswith("tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingExtra, match=r"quincunx\[tensorboard\]"):
+        train(tiny({"run.dir": "r", "log.trackers": ["tensorboard"]}))
+    assert not Path("r").exists()
 
 
 def test_what_a_run_lacks_is_said(work: Path, finished: Path):

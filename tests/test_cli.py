@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +61,12 @@ def test_the_module_is_a_command(work: Path):
     assert result.returncode == 0
     for verb in ("train", "check", "explain", "plan", "convert", "init", "evaluate", "predict", "report", "data"):
         assert re.search(rf"^    {verb} ", result.stdout, re.MULTILINE), verb
+
+
+def test_without_an_output_the_exit_code_still_tells(work: Path, tiny_file: Path):
+    for overrides, code in (([], 0), (["update.batch_size=0"], 2)):
+        command = f"{shlex.join([sys.executable, '-m', 'quincunx', 'check', str(tiny_file), *overrides])} >&- 2>&-"
+        assert subprocess.run(command, shell=True, check=False).returncode == code
 
 
 # what somebody types wrongly -> exit code, and what the answer must say
@@ -254,3 +261,14 @@ def test_an_error_of_ours_or_not_shows_its_traceback_only_when_asked(
 
     assert run(["plan", str(tiny_file), "--traceback"]) == 1
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_plan_for_another_machine(cli: Cli, tiny_file: Path, monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = cli("plan", tiny_file, "compute.device=cuda")
+    assert said.code == 0, said.err
+    assert "not on this machine: compute.device is cuda" in said.out
+    assert "updates in all" in said.out
+    assert cli("train", tiny_file, "compute.device=cuda").code == 1

@@ -6,14 +6,14 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from conftest import Said
-from runner import finish, start
+from runner import finish, running, wait_for
 
 Cli = Callable[..., Said]
 
@@ -90,7 +90,10 @@ def test_evaluate_repeats_the_runs_own_evaluation(cli: Cli, finished: Path):
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     logged = {row["name"]: row["value"] for row in rows if (row["split"], row["update"]) == ("dev", 24)}
     assert last == pytest.approx(logged, rel=1e-6)
-    assert "root-operator oracle" in cli("evaluate", finished).out
+    text = cli("evaluate", finished).out
+    assert "root-operator oracle" in text
+    assert re.search(r"^Accuracy by outermost operator\noperator +examples +accuracy", text, re.MULTILINE)
+    assert re.search(r"^Accuracy by depth\n", text, re.MULTILINE)
 
 
 def test_evaluate_and_predict_leave_the_run_as_it_is(cli: Cli, finished: Path, work: Path):
@@ -108,6 +111,14 @@ def test_evaluate_and_predict_leave_the_run_as_it_is(cli: Cli, finished: Path, w
     for prediction in predictions:
         assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-4)
         assert prediction["prediction"] == max(range(10), key=prediction["probabilities"].__getitem__)
+
+
+def test_expressions_longer_than_the_model_takes_are_cut_and_said_to_be(cli: Cli, finished: Path, work: Path):
+    (work / "rows.jsonl").write_text(json.dumps({"source": "[MAX " + "1 " * 40 + "]"}) + '\n{"source": "3"}\n')
+    said = cli("predict", finished, "rows.jsonl")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 2
+    assert "1 of 2 expressions are cut to encoder.max_seq_len (30)" in said.err
 
 
 @pytest.mark.parametrize(
@@ -158,6 +169,17 @@ def test_runs_are_listed(cli: Cli, finished: Path, work: Path):
     said = cli("runs", "list", finished.parent)
     assert re.search(r"^run +finished +long_range +listops +24/24 +dev/accuracy 0\.\d+ at \d+", said.out, re.MULTILINE)
     assert cli("runs", "list").out == "no runs\n"
+
+
+def test_a_run_that_diverges_says_where_and_is_listed_as_failed(cli: Cli, tiny_file: Path, work: Path):
+    said = cli("train", tiny_file, "optimizer.learning_rate=1e30", "update.clip_norm=null")
+    assert said.code == 1
+    assert re.search(r"(loss|gradient_norm).* of update \d+ is not finite; stopped before applying it", said.err)
+    assert "Examples of the update: " in said.err
+    listed = cli("runs", "list").out
+    assert re.search(r"failed +long_range +listops +\d+/24 +NonFiniteError: ", listed)
+    assert max(map(len, listed.splitlines())) < 180
+    assert "not finite" in (work / "runs/long_range-listops-1/report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_folder_stands_for_its_config(cli: Cli, finished: Path):
@@ -235,6 +257,17 @@ def test_resume_takes_no_override_for_a_run(cli: Cli, tiny_file: Path, work: Pat
     assert len(list((work / "runs").iterdir())) == 1
 
 
+def test_resume_finds_the_newest_run_of_a_name(cli: Cli, tiny_file: Path, work: Path):
+    name = "run.name=a [1]*"  # nothing that means something in a pattern may mean it here
+    for _ in range(2):
+        assert cli("train", tiny_file, name, "budget.stop_at=2").code == 0
+    assert cli("train", tiny_file, "run.name=a", "budget.stop_at=2").code == 0
+    said = cli("train", tiny_file, name, "budget.stop_at=3", "--resume")
+    assert said.code == 0, said.err
+    updates = {path.parent.name: json.loads(path.read_text())["update"] for path in work.glob("runs/*/summary.json")}
+    assert updates == {"a [1]*-1": 2, "a [1]*-2": 3, "a-1": 2}
+
+
 def test_going_back_to_an_earlier_checkpoint_leaves_the_later_ones_behind(cli: Cli, tiny_file: Path, work: Path):
     run = work / "r"
     assert cli("train", tiny_file, "run.dir=r", "checkpoint.keep=9").code == 0
@@ -272,10 +305,9 @@ def test_limit_on_files_smaller_than_the_default_counts(cli: Cli, tiny_file: Pat
 
 
 def test_a_batch_can_be_learnt_by_heart(cli: Cli, tiny_file: Path, work: Path):
-    said = cli(
-        "train", tiny_file, "--overfit-batch", "run.dir=r", "~budget.epochs", "budget.updates=80", "schedule.kind=fixed",
-        "encoder.dropout=0", "encoder.attention_dropout=0", "log.every=1", "evaluate.every=null",
-    )  # fmt: skip
+    budget = ["~budget.epochs", "budget.updates=80", "schedule.kind=fixed", "log.every=1", "evaluate.every=null"]
+    certain = ["encoder.dropout=0", "encoder.attention_dropout=0"]
+    said = cli("train", tiny_file, "--overfit-batch", "run.dir=r", *budget, *certain)
     assert said.code == 0, said.err
     rows = [json.loads(line) for line in (work / "r/metrics.jsonl").read_text().splitlines()]
     losses = [row["value"] for row in rows if (row["split"], row["name"]) == ("train", "loss")]
@@ -355,33 +387,21 @@ def test_weights_that_do_not_fit_are_refused_or_listed(cli: Cli, tiny_file: Path
 
 def test_ctrl_c_while_data_is_prepared(work: Path):
     log = work / "log"
-    arguments = ["data", "listops", "--out", work / "d", "--train", 2_000_000, "--max-length", 600]
-    process = start(*arguments, log=log)
-    deadline = time.monotonic() + 60
-    while not (log.is_file() and "preparing data" in log.read_text()):
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
-    assert finish(process) == 1
+    with running("data", "listops", "--out", work / "d", "--train", 2_000_000, "--max-length", 600, log=log) as process:
+        wait_for(lambda: log.is_file() and "preparing data" in log.read_text(), process, log)
+        send(process, signal.SIGINT)
+        assert finish(process) == 1
     assert "stopped" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert [path for path in (work / "d").iterdir() if path.suffix == ".tsv"] == [], "no half a data set"
 
 
-def test_ctrl_c_saves_and_a_second_one_stops_at_once(work: Path, tiny_file: Path):
-    """The first is answered at once, and the run can be gone on with."""
+def test_ctrl_c_is_answered_at_once_and_the_run_can_be_gone_on_with(work: Path, tiny_file: Path):
     log = work / "log"
-    process = start("train", tiny_file, "budget.epochs=400", "run.dir=r", log=log)
-    deadline = time.monotonic() + 60
-    while not (log.is_file() and "update 4/" in log.read_text()):
-        assert process.is_alive(), log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
-    assert finish(process) == 1
+    with running("train", tiny_file, "budget.epochs=4000", "run.dir=r", log=log) as process:
+        wait_for(lambda: log.is_file() and "update 4/" in log.read_text(), process, log)
+        send(process, signal.SIGINT)
+        assert finish(process) == 1
     text = log.read_text()
     assert "SIGINT: saving and stopping after this update" in text
     assert "saved and stopped by SIGINT; --resume goes on" in text
@@ -392,14 +412,46 @@ def test_ctrl_c_saves_and_a_second_one_stops_at_once(work: Path, tiny_file: Path
     assert newest.name == f"update-{summary['update']:08d}"
 
 
+def test_signals_to_every_process_of_a_run_reach_the_one_that_trains(work: Path, tiny_file: Path):
+    """As Ctrl-C in a terminal and the end of a time slot on a cluster do."""
+    log = work / "log"
+    with running("train", tiny_file, "budget.epochs=4000", "run.dir=r", "loading.workers=2", log=log) as process:
+        wait_for(lambda: log.is_file() and "update 4/" in log.read_text(), process, log)
+        assert process.pid is not None
+        workers = leaves(process.pid)
+        assert len(workers) == 2
+        for worker in workers:
+            for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+                os.kill(worker, number)
+        send(process, signal.SIGTERM)
+        assert finish(process) == 1
+    text = log.read_text()
+    assert text.count("saving and stopping after this update") == 1
+    assert "saved and stopped by SIGTERM" in text
+
+
+def send(process: BaseProcess, number: signal.Signals) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, number)
+
+
+def leaves(pid: int) -> list[int]:
+    """Return the processes below one that have none below themselves."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    if not file.exists():
+        pytest.skip("this system does not list the children of a process")
+    children = [int(text) for text in file.read_text().split()]
+    return [leaf for child in children for leaf in leaves(child) or [child]]
+
+
 def test_a_reader_that_goes_away_does_not_stop_the_run(work: Path, tiny_file: Path):
     """As `quincunx train ... | head` does."""
     pipe = work / "pipe"
     os.mkfifo(pipe)
-    process = start("train", tiny_file, "run.dir=r", "log.every=1", log=pipe)
-    with pipe.open(encoding="utf-8") as reader:
-        assert "note: " in reader.readline()
-    assert finish(process) == 0
+    with running("train", tiny_file, "run.dir=r", "log.every=1", log=pipe) as process:
+        with pipe.open(encoding="utf-8") as reader:
+            assert "note: " in reader.readline()
+        assert finish(process) == 0
     assert json.loads((work / "r/summary.json").read_text())["state"] == "finished"
 
 

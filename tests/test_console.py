@@ -98,6 +98,16 @@ def test_a_terminal_gets_a_bar_with_everything_on_it(width):
     assert out.getvalue().endswith("\x1b[2K"), "the bar is gone in the end"
 
 
+def test_output_that_takes_no_more_is_left_alone():
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    show(Terminal(file=Full(), width=80))
+    show(Terminal(file=Full(), width=80, force_terminal=True))
+    progress_of(Terminal(file=Full()))(1, 2)
+
+
 def test_the_bar_goes_away_when_the_run_breaks_off():
     out = io.StringIO()
     callback = ConsoleCallback(Terminal(file=out, width=80, force_terminal=True))

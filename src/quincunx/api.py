@@ -153,6 +153,7 @@ def train(
     allow_target: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
     on_progress: Callable[[int, int], None] | None = None,
+    show: bool = False,
     **options: Any,
 ) -> Run:
     """Train what a config describes and return the run.
@@ -165,6 +166,7 @@ def train(
         allow_target: Import paths that `_target_` may name besides optimizers and schedules.
         callbacks: Observers.
         on_progress: Called with (done, total) while data is prepared.
+        show: Print what the command line prints.
         options: `task` and `strict`, as for `load`.
 
     Raises:
@@ -174,6 +176,12 @@ def train(
     """
     from quincunx.launch import Wish, launch
 
+    if show:
+        from quincunx.console import ConsoleCallback, Terminal, progress_of
+
+        console = Terminal(soft_wrap=True)
+        callbacks = [*callbacks, ConsoleCallback(console)]
+        on_progress = on_progress or progress_of(console)
     if resume is True and isinstance(source, str | os.PathLike) and Path(source).is_dir():
         resume = os.fspath(source)
     wish = Wish(resume, checkpoint, tuple(allow_target), tuple(callbacks), on_progress)

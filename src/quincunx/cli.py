@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import traceback
@@ -50,8 +51,8 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
     if isinstance(error, QuincunxError):
         _say_error(str(error))
         return error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        _say_error(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror is not None:
+        _say_error(f"{error.filename or 'the output'}: {error.strerror}")
         return 1
     _say_error(
         f"unexpected {type(error).__name__}: {error}\n"
@@ -176,8 +177,9 @@ def _load(options: argparse.Namespace, extra: Sequence[str] = ()) -> Loaded:
     source = _run_folder(options.config).config if Path(options.config).is_dir() else options.config
     changes = [*options.overrides, *extra]
     loaded = load(source, changes, schemas=schemas(), task=options.task, strict=options.strict)
-    for problem in loaded.warnings:
-        _say_error(problem.render())
+    if os.environ.get("RANK", "0") == "0":  # once, where torchrun has started several of us
+        for problem in loaded.warnings:
+            _say_error(problem.render())
     return loaded
 
 
@@ -249,9 +251,7 @@ def _plan(options: argparse.Namespace) -> int:
         return 0
     for note in notes:
         _say(f"note: {note}")
-    rows = describe(plan, loaded.config)
-    width = max(len(label) for label, _ in rows)
-    _say("\n".join(f"{label:<{width}}  {text}" for label, text in rows))
+    _say(_aligned(describe(plan, loaded.config)))
     return 0
 
 
@@ -298,7 +298,8 @@ def _train(options: argparse.Namespace) -> int:
     ended = launch(loaded, wish)
     if ended.main:
         folder = reopen(str(ended.path))
-        _say(f"{folder.path}: {read_summary(folder).get('reason', '')}; report: {folder.report}")
+        text = f"{folder.path}: {read_summary(folder).get('reason', '')}; report: {folder.report}"
+        console.print(text, markup=False, highlight=False)  # as all of a run's lines: output that fails fails nothing
     return 0 if ended.done else 1
 
 
@@ -313,6 +314,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         _say(note)
     for name, value in evaluation.scalars.items():
         _say(f"{name}: {value:.6g}")
+    for table in evaluation.tables:
+        _say(f"\n{table.title}\n{_aligned([table.columns, *table.rows])}")
     return 0
 
 
@@ -395,6 +398,14 @@ def _read_text(path: str) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _aligned(rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table as text, its columns under one another."""
+    texts = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in texts)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -18,7 +19,14 @@ from quincunx.metrics.record import Evaluation
 
 
 class Terminal(Console):
-    """The standard output; when its reader goes away (`quincunx train ... | head`), a run goes on in silence."""
+    """The standard output; when it takes no more (a full disk, `quincunx train ... | head`) a run goes on in silence."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as any console does, or nothing once that has failed."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.quiet = True
 
     def on_broken_pipe(self) -> None:
         """Send what is still printed nowhere."""

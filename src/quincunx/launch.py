@@ -143,17 +143,17 @@ def _train(
     notes += more
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     saved = None if fresh else _restore(state, checkpoints, wish.checkpoint, runtime)
-    if saved is not None and wish.checkpoint is not None and runtime.main:
-        checkpoints.rewind(saved.path, state.best.update if config.checkpoint.best else None)
     if fresh and config.init_from is not None:
         notes += _initialise(state, config)
+    trackers = open_trackers(config.log.trackers) if runtime.main else Trackers({})
     if runtime.main:
         checkpoints.clean()
         _write_folder(folder, config, loaded, plan, experiment, saved, notes)
-    trackers = open_trackers(config.log.trackers) if runtime.main else Trackers({})
     trackers.start(folder.path, canonical(config))
     if not fresh:
         trackers.resume(saved.progress["trackers"] if saved else {})
+    if saved is not None and wish.checkpoint is not None and runtime.main:
+        checkpoints.rewind(saved.path, state.best.update if config.checkpoint.best else None)
     journal = Journal(folder, config, plan, state)
     callbacks: list[Callback] = [journal, *wish.callbacks] if runtime.main else []
     if config.debug.profile and runtime.main:
@@ -183,11 +183,9 @@ def _train(
     except BaseException as error:
         for act in (trackers.finish, *(partial(callback.error, error) for callback in callbacks)):
             _attempt(act, "the record of a run that broke off is not complete")
-        if _is_out_of_memory(error):
-            raise RunError(
-                f"memory ran out ({str(error).splitlines()[0]}): compute fewer examples at once, with the same "
-                "gradient, by chunking.samples or chunking.tokens, then --resume"
-            ) from error
+        if remedy := _remedy(error):
+            # torch ends its messages with advice to its own developers
+            raise RunError(str(error).partition("\n\n")[0] + "\n" + remedy) from error
         raise
     finally:
         if runtime.main:
@@ -219,9 +217,17 @@ def _attempt(act: Callable[[], object], otherwise: str) -> None:
         log.warning("%s: %s", otherwise, error)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # on the CPU it is a plain RuntimeError
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+def _remedy(error: BaseException) -> str | None:
+    """Return what to do about an error of torch's that a setting can cure."""
+    # without memory on the CPU it is a plain RuntimeError
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return (
+            "Compute fewer examples at once, with the same gradient, by chunking.samples or chunking.tokens; "
+            "--resume goes on with them"
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return "torch.compile cannot be had here: set compute.compile=false, or install what it misses"
+    return None
 
 
 def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allowed: Sequence[str]) -> None:
@@ -248,8 +254,8 @@ def _existing(config: Any, wish: Wish) -> str | None:
         path = Path(config.run.dir).expanduser()
         return str(path) if (path / "config.yaml").is_file() else None
     name = _run_name(config)
-    numbered = [path for path in Path("runs").glob(f"{name}-*") if path.name[len(name) + 1 :].isdecimal()]
-    runs = [path for path in numbered if (path / "config.yaml").is_file()]
+    numbered = [path for path in Path("runs").glob("*/config.yaml") if path.parent.name.startswith(f"{name}-")]
+    runs = [path.parent for path in numbered if path.parent.name[len(name) + 1 :].isdecimal()]
     return str(max(runs, key=lambda path: int(path.name[len(name) + 1 :]))) if runs else None
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from quincunx.config.check import check_sizes
 from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded
 from quincunx.config.plan import Plan, make_plan
 from quincunx.config.schema import Sizes, lookup
 from quincunx.engine.footprint import count_parameters, estimate_memory
-from quincunx.engine.runtime import choose_dtype, find_device
+from quincunx.engine.runtime import DTYPES, choose_dtype, find_device
 from quincunx.engine.targets import try_targets
+from quincunx.errors import RunError
 from quincunx.recipes import recipe_of
 
 
@@ -34,5 +37,9 @@ def preview(loaded: Loaded, allowed: Sequence[str] = ()) -> tuple[Plan, list[str
     if path is not None:
         notes.append(f"{path} was not read: the numbers of examples are those of the config")
     parts = recipe.parts(config)
-    dtype = choose_dtype(config.compute, find_device(config.compute.device))
+    try:
+        dtype = choose_dtype(config.compute, find_device(config.compute.device))
+    except RunError as error:  # a plan may be made for another machine
+        notes.append(f"not on this machine: {error}")
+        dtype = DTYPES.get(config.compute.precision, torch.float32)
     return plan.with_model(count_parameters(parts), estimate_memory(parts, plan, dtype)), notes

@@ -18,7 +18,7 @@ from quincunx.engine.runtime import Runtime
 from quincunx.engine.step import Step
 from quincunx.errors import RunError
 from quincunx.metrics.record import Evaluation
-from toys import Encoder, TwoTerms, cpu, labelled
+from toys import Contrastive, Encoder, TwoTerms, cpu, labelled, pairs
 
 
 @pytest.mark.parametrize(
@@ -265,3 +265,25 @@ def test_observers_change_nothing(tmp_path):
     alone.run()
     for found, wanted in zip(watched.state.model.parameters(), alone.state.model.parameters(), strict=True):
         assert torch.equal(found, wanted)
+
+
+def test_a_contrastive_run_goes_on_from_the_middle_bit_for_bit(tmp_path):
+    """Learned temperature, queue and chunks included; what evaluation encodes never enters the queue."""
+
+    def evaluator(model: nn.Module, runtime: Runtime, plan: Any) -> Evaluation:
+        batch = pairs(4, 77)
+        return Evaluation({"score": float(model(batch["query_tokens"], batch["query_lengths"]).sum())})
+
+    settings: dict[str, Any] = {"objective": Contrastive, "accumulation": 2, "chunk_samples": 3, "updates_per_epoch": 2}
+    whole = build(tmp_path / "whole", **settings)
+    whole.run()
+    first = build(tmp_path / "a", **settings, stop_at=3, evaluate_every=1, evaluators={"dev": evaluator})
+    first.run()
+    second = build(tmp_path / "b", **settings, evaluate_every=1, evaluators={"dev": evaluator})
+    second.state.restore(first.checkpoints.load(first.checkpoints.path(3)))
+    second.run()
+    assert first.state.objective.log_temperature != second.state.objective.log_temperature, "it learns"
+    for part in ("model", "objective"):
+        found, wanted = second.state.weights()[part], whole.state.weights()[part]
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)

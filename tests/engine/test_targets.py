@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from runner import tiny
 
 from quincunx.config.load import load
 from quincunx.config.plan import make_plan
 from quincunx.config.schema import Sizes
 from quincunx.engine.targets import try_targets
 from quincunx.recipes import schemas
+from runner import tiny
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 

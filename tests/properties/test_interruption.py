@@ -11,20 +11,12 @@ from pathlib import Path
 import pytest
 
 from properties.conftest import final_weights
-from runner import finish, quincunx, start
+from runner import finish, quincunx, running, start, wait_for
 
 
 def same_run(run: Path, wanted: Path) -> None:
     assert final_weights(run) == final_weights(wanted)
     assert (run / "metrics.jsonl").read_bytes() == (wanted / "metrics.jsonl").read_bytes()
-
-
-def wait_for(condition, process, log: Path, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.is_alive(), log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,10 +51,10 @@ def test_killed_at_any_moment(write_config, undisturbed, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(write_config, undisturbed, tmp_path, number):
     config, log, run = write_config({"checkpoint.every": None}), tmp_path / "log", tmp_path / "run"
-    process = start("train", config, log=log)
-    wait_for(lambda: (run / "metrics.jsonl").is_file() and _lines(run) >= 4, process, log)
-    os.kill(process.pid, number)
-    code = finish(process)
+    with running("train", config, log=log) as process:
+        wait_for(lambda: (run / "metrics.jsonl").is_file() and _lines(run) >= 4, process, log)
+        os.kill(process.pid, number)
+        code = finish(process)
     if code == 1:  # in time: a run this short may be over first
         assert f"saved and stopped by {signal.Signals(number).name}" in log.read_text()
         assert quincunx("train", config, "--resume", log=log) == 0, log.read_text()
@@ -71,10 +63,10 @@ def test_a_signal_saves_and_stops(write_config, undisturbed, tmp_path, number):
 
 def test_stop_and_save_files(write_config, undisturbed, tmp_path):
     config, log, run = write_config({"checkpoint.every": None}), tmp_path / "log", tmp_path / "run"
-    process = start("train", config, log=log)
-    wait_for(lambda: (run / "metrics.jsonl").is_file() and _lines(run) >= 2, process, log)
-    (run / "STOP").touch()
-    assert finish(process) in (0, 1)
+    with running("train", config, log=log) as process:
+        wait_for(lambda: (run / "metrics.jsonl").is_file() and _lines(run) >= 2, process, log)
+        (run / "STOP").touch()
+        assert finish(process) in (0, 1)
     stopped_at = len(list((run / "checkpoints").glob("update-*")))
     assert stopped_at >= 1
     assert quincunx("train", config, "--resume", log=log) == 0, log.read_text()
@@ -110,13 +102,11 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_used_when_asked(
 
 def test_a_run_in_use_is_refused(write_config, tmp_path):
     config, log, run = write_config({"budget.epochs": 60}), tmp_path / "log", tmp_path / "run"
-    process = start("train", config, log=log)
-    wait_for(lambda: (run / "metrics.jsonl").is_file() and _lines(run) >= 1, process, log)
     second = tmp_path / "second"
-    assert quincunx("train", config, "--resume", log=second) == 1
-    assert f"in use by process {process.pid}" in second.read_text()
-    process.kill()
-    finish(process)
+    with running("train", config, log=log) as process:
+        wait_for(lambda: (run / "metrics.jsonl").is_file() and _lines(run) >= 1, process, log)
+        assert quincunx("train", config, "--resume", log=second) == 1
+        assert f"in use by process {process.pid}" in second.read_text()
     assert quincunx("train", config, "--resume", "budget.stop_at=5", log=second) in (0, 1)
 
 

@@ -25,7 +25,7 @@ class Interval:
         return update * share // whole > (update - 1) * share // whole
 
     def __str__(self) -> str:
-        return str(self.updates) if self.updates.denominator == 1 else f"{float(self.updates):g}"
+        return str(self.updates) if self.updates.denominator == 1 else f"{float(self.updates):.12g}"
 
 
 def interval(frequency: int | float | str | None, updates_per_epoch: int) -> Interval | None:

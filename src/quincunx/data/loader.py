@@ -7,6 +7,7 @@ after an interruption.
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -85,6 +86,10 @@ def updates(data: Updates, start: int, stop: int, workers: int = 0) -> Iterator[
 
 def _start_worker(seed: int, worker: int) -> None:
     torch.set_num_threads(1)
+    # a terminal and a cluster send these to every process of a run: they are for the one that trains, and without its
+    # workers it could not go on to save
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     # sources should draw from the seed that collate gets; one that draws from the global generators all the same must
     # at least not draw alike in every worker
     own = address(seed, "worker", worker)

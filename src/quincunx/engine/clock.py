@@ -23,7 +23,7 @@ class Clock:
         self._tokens = 0
 
     def count(self, batches: Sequence[Batch | None], world: int) -> None:
-        """Count one update's examples and tokens."""
+        """Count one update's examples and tokens; the batches are those of one of `world` like shards."""
         for batch in batches:
             if batch is not None:
                 self._examples += len(batch) * world
@@ -55,6 +55,6 @@ def memory_in_use(device: torch.device) -> int:
         return torch.mps.current_allocated_memory()
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * 4096
+            return int(file.read().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

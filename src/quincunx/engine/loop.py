@@ -66,7 +66,7 @@ class Loop:
         for batches in updates(self.data, state.update, plan.stop_at, self.workers):
             self._step(step, batches)
             done = state.update
-            clock.count(batches, self.runtime.world)
+            clock.count(batches, self.data.shard[1])
             if done % plan.log_every == 0 or done == plan.total_updates:
                 self._log(clock)
             improved = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -238,7 +239,8 @@ def _modified(path: Path) -> float | None:
 
 def _cells(run: RunSummary) -> tuple[str, ...]:
     updates = "" if run.update is None else f"{run.update}/{'?' if run.updates is None else run.updates}"
-    best = run.reason
+    # why a run failed may take a page, which its summary and its report have in full
+    best = textwrap.shorten(run.reason, 72, placeholder=" ...") if run.state == "failed" else run.reason
     if not best and run.best:
         best = f"{run.best['metric']} {run.best['value']:.4g} at {run.best['update']}"
     return run.name, run.state, run.recipe, run.task, updates, best, "" if run.age is None else _ago(run.age)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from quincunx.recipes.long_range.evaluate import SCALARS, ClassificationEvaluato
 from quincunx.recipes.long_range.model import LongRangeClassifier
 from quincunx.recipes.long_range.objective import Classification
 from quincunx.recipes.long_range.source import SequenceSource, collate
+
+log = logging.getLogger("quincunx")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,10 @@ class LongRange:
                 raise DataError(f"row {number}: {error}") from error
         if not sequences:
             return []
-        source = SequenceSource(Examples.of(sequences, [0] * len(sequences)), config.encoder.max_seq_len)
+        longest = config.encoder.max_seq_len
+        if cut := sum(len(tokens) > longest for tokens in sequences):
+            log.warning("%d of %d expressions are cut to encoder.max_seq_len (%d)", cut, len(sequences), longest)
+        source = SequenceSource(Examples.of(sequences, [0] * len(sequences)), longest)
         probabilities = predict_classes(model, source, runtime, config.update.batch_size)[1]
         return [
             {"prediction": int(row.argmax()), "probabilities": [round(float(p), 6) for p in row]}
