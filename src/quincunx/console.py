@@ -19,7 +19,7 @@ from quincunx.metrics.record import Evaluation
 
 
 class Terminal(Console):
-    """The standard output; when it takes no more (a full disk, `quincunx train ... | head`) a run goes on in silence."""
+    """The standard output; where it takes no more (a full disk, `train ... | head`), a run goes on in silence."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as any console does, or nothing once that has failed."""

@@ -1,4 +1,4 @@
-"""`_target_` nodes tried out before a run begins, so that what is wrong with them is said while nothing is written yet."""
+"""`_target_` nodes tried out before a run begins: what is wrong with them is said while nothing is written yet."""
 
 from __future__ import annotations
 
