@@ -197,6 +197,14 @@ def test_overrides_work_before_and_after_options_in_every_verb(cli: Cli, tiny_fi
     assert "seed: 7" in cli("convert", "--full", tiny_file, "seed=7").out
 
 
+def test_convert_keeps_what_was_written_even_where_it_equals_the_default(cli: Cli, work: Path):
+    """A written count of examples must be there; a default one is a ceiling."""
+    (work / "f.yaml").write_text("recipe: long_range\ndata: {dev: 2000, test: 7}\n")
+    said = cli("convert", "f.yaml").out
+    assert "  dev: 2000\n  test: 7\n" in said
+    assert "train" not in said
+
+
 def test_convert_gives_a_config_that_means_the_same(cli: Cli, tiny_file: Path, work: Path):
     (work / "converted.yaml").write_text(cli("convert", tiny_file, "optimizer.learning_rate=0.5").out)
     again = cli("convert", "converted.yaml", "--full").out

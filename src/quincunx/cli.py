@@ -256,10 +256,11 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from quincunx.config.load import origins, to_yaml
+    from quincunx.config.load import explicit_paths, origins, to_yaml
 
     loaded = _load(options)
-    _say(to_yaml(loaded.config, full=options.full, comments=False).rstrip("\n"))
+    kept = explicit_paths(loaded)
+    _say(to_yaml(loaded.config, full=options.full, comments=False, keep=kept).rstrip("\n"))
     if options.origin:
         _say("\n# where each value came from")
         for entry in origins(loaded):

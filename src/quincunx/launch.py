@@ -6,9 +6,7 @@ to go on with the run.
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +16,8 @@ from typing import Any
 import torch
 
 from quincunx.config.check import check_sizes
-from quincunx.config.compare import compare
 from quincunx.config.document import ConfigError
-from quincunx.config.load import Loaded, canonical, explicit_paths, load, origins, to_yaml
+from quincunx.config.load import Loaded, canonical, explicit_paths, load
 from quincunx.config.plan import Plan, make_plan
 from quincunx.config.schema import Sizes
 from quincunx.config.suggest import closest
@@ -42,8 +39,9 @@ from quincunx.errors import CheckpointError, RunError, UsageError
 from quincunx.journal import REASONS, Journal
 from quincunx.recipes import recipe_of, schemas
 from quincunx.report import write_report
-from quincunx.runs import RunFolder, claim, environment, read_json, reopen, to_json
+from quincunx.runs import RunFolder, reopen
 from quincunx.seeds import address, draw_seed
+from quincunx.settle import changes, claim_folder, existing_run, write_folder
 from quincunx.track import Trackers, open_trackers
 
 log = logging.getLogger("quincunx")
@@ -97,10 +95,10 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
     config, notes = recipe.decide(loaded.config)
     notes = [*loaded.notes, *notes]
     _check_declared(config, loaded, recipe.chunk_samples(config), wish.allow_target)
-    existing = runtime.share(_existing(config, wish) if runtime.main else None)
+    existing = runtime.share(existing_run(config, wish.resume) if runtime.main else None)
     if wish.checkpoint is not None and not existing:
         raise UsageError(f"there is no run to go on with from {wish.checkpoint}; name it: --resume RUN")
-    folder = reopen(existing) if existing else _claim(config, runtime)
+    folder = reopen(existing) if existing else claim_folder(config, runtime)
     if runtime.main:
         folder.lock()
     try:
@@ -111,7 +109,7 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
             notes += [] if existing else [f"no seed given: drew {seed}"]
         experiment = _build(recipe, config, loaded, runtime, wish)
         config = experiment.config
-        notes += [*experiment.notes, *_changes(before, config, folder)]
+        notes += [*experiment.notes, *changes(before, config, folder.path)]
         plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
         problems = check_sizes(config, loaded.schema, experiment.sizes, loaded.document)
         if any(problem.severity == "error" for problem in problems):
@@ -148,7 +146,7 @@ def _train(
     trackers = open_trackers(config.log.trackers) if runtime.main else Trackers({})
     if runtime.main:
         checkpoints.clean()
-        _write_folder(folder, config, loaded, plan, experiment, saved, notes)
+        write_folder(folder, config, loaded, plan, experiment, state.update, notes)
     trackers.start(folder.path, canonical(config))
     if not fresh:
         trackers.resume(saved.progress["trackers"] if saved else {})
@@ -240,45 +238,6 @@ def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allo
         raise ConfigError(errors)
 
 
-def _run_name(config: Any) -> str:
-    return config.run.name or "-".join(filter(None, (config.recipe, getattr(config, "task", None))))
-
-
-def _existing(config: Any, wish: Wish) -> str | None:
-    """Return the run to go on with, None when a new one is to be begun."""
-    if not wish.resume:
-        return None
-    if isinstance(wish.resume, str):
-        return str(reopen(wish.resume).path)
-    if config.run.dir is not None:
-        path = Path(config.run.dir).expanduser()
-        return str(path) if (path / "config.yaml").is_file() else None
-    name = _run_name(config)
-    numbered = [path for path in Path("runs").glob("*/config.yaml") if path.parent.name.startswith(f"{name}-")]
-    runs = [path.parent for path in numbered if path.parent.name[len(name) + 1 :].isdecimal()]
-    return str(max(runs, key=lambda path: int(path.name[len(name) + 1 :]))) if runs else None
-
-
-def _claim(config: Any, runtime: Runtime) -> RunFolder:
-    path = runtime.share(str(claim(config.run.dir, _run_name(config)).path) if runtime.main else None)
-    return RunFolder(Path(path))
-
-
-def _changes(before: Any, config: Any, folder: RunFolder) -> list[str]:
-    """Return what to say about a resumed run's config; refuses what would make it another run."""
-    differences = [] if before is None else compare(canonical(before), canonical(config))
-    blocking = [difference for difference in differences if not difference.harmless]
-    if blocking:
-        raise RunError(
-            f"{folder.path} was begun with another config; going on with this one would make it neither the one nor "
-            "the other:\n  "
-            + "\n  ".join(map(str, blocking))
-            + "\nResume it with the config it has (give the run folder "
-            "itself), or begin a new run, with init_from if it should start from these weights"
-        )
-    return [f"resumed with {difference}" for difference in differences]
-
-
 def _build(recipe: Any, config: Any, loaded: Loaded, runtime: Runtime, wish: Wish) -> Experiment:
     seed_torch(address(config.seed, "initial weights"), runtime.device)
     build = lambda: recipe.build(config, explicit_paths(loaded), wish.on_progress if runtime.main else None)  # noqa: E731
@@ -353,36 +312,6 @@ def _updates(config: Any, experiment: Experiment, runtime: Runtime) -> Updates:
     summed = isinstance(experiment.parts.objective, Summed)
     shard = (runtime.rank, runtime.world) if summed else (0, 1)
     return Updates(experiment.source, experiment.collate, order, config.seed, shard)
-
-
-def _write_folder(
-    folder: RunFolder,
-    config: Any,
-    loaded: Loaded,
-    plan: Plan,
-    experiment: Experiment,
-    saved: Restored | None,
-    notes: Sequence[str],
-) -> None:
-    data = {"fingerprints": dict(experiment.fingerprints)}
-    known = folder.path / "data.json"
-    if known.is_file() and read_json(known) != json.loads(to_json(data)):
-        raise RunError(
-            f"the data is not what {folder.path} was begun with (its fingerprints in data.json differ): bring the old "
-            "data back, or begin a new run"
-        )
-    # first, because it alone makes the folder a run that can be gone on with
-    folder.write_text("config.yaml", to_yaml(config, full=True, comments=False))
-    folder.write_json("data.json", data)
-    folder.write_json("origins.json", origins(loaded))
-    folder.write_json("plan.json", plan.to_json())
-    folder.write_json("environment.json", environment())
-    for name, text in experiment.artefacts.items():
-        folder.write_text(name, text)
-    folder.write_bytes("skipped_rows.jsonl", b"".join(to_json(row) + b"\n" for row in experiment.skipped_rows))
-    with folder.open_lines("starts.jsonl") as starts:
-        update = saved.progress["update"] if saved else 0
-        starts.append({"update": update, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "notes": list(notes)})
 
 
 def _final_evaluation(loop: Loop, experiment: Experiment) -> None:

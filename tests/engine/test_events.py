@@ -36,6 +36,19 @@ def test_a_signal_ends_the_run_after_the_update_at_hand(tmp_path, number):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_closed_terminal_saves_and_stops_except_under_nohup(tmp_path, before):
+    previous = signal.signal(signal.SIGHUP, before)
+    try:
+        requests = Requests(tmp_path)
+        with requests:
+            signal.raise_signal(signal.SIGHUP)
+            assert requests.stop() == (None if before is signal.SIG_IGN else "SIGHUP")
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     class Impatient(Callback):
         def update(self, update: int) -> None:

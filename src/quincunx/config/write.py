@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,23 +23,26 @@ _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
-def canonical(config: BaseModel, *, full: bool = True) -> dict[str, Any]:
+def canonical(config: BaseModel, *, full: bool = True, keep: Collection[str] = ()) -> dict[str, Any]:
     """Return a config as plain containers under its present names.
 
-    With `full=False` whatever equals its default is left out, but for the recipe's name.
+    With `full=False` whatever equals its default is left out, but for the recipe's name and the dotted paths in `keep`.
     """
     if full:
         return config.model_dump(by_alias=True)
-    return {name: getattr(config, name) for name in ("recipe",) if name in type(config).model_fields} | _set(config)
+    named = {name: getattr(config, name) for name in ("recipe",) if name in type(config).model_fields}
+    return named | _set(config, keep)
 
 
-def to_yaml(config: BaseModel, *, full: bool = False, comments: bool = False) -> str:
+def to_yaml(config: BaseModel, *, full: bool = False, comments: bool = False, keep: Collection[str] = ()) -> str:
     """Return a config as YAML that reads back as an equal config.
 
-    With `full=False` whatever equals its default is left out. With `comments` each setting's meaning stands above it.
+    With `full=False` whatever equals its default is left out, but for the dotted paths in `keep`: a setting that
+    somebody wrote can mean more than a default (a count of examples that must be there). With `comments` each
+    setting's meaning stands above it.
     """
     settings: Mapping[KeyPath, Setting] = settings_of(type(config)) if comments else {}
-    return "\n".join(_lines(_literal(canonical(config, full=full)), (), settings)) + "\n"
+    return "\n".join(_lines(_literal(canonical(config, full=full, keep=keep)), (), settings)) + "\n"
 
 
 def yaml_text(tree: Mapping[str, Any]) -> str:
@@ -90,14 +93,16 @@ def _lines(node: Mapping[str, Any], path: KeyPath, settings: Mapping[KeyPath, Se
             yield f"{pad}{scalar(key)}: {scalar(value)}"
 
 
-def _set(section: BaseModel) -> dict[str, Any]:
-    """Return the settings of a section that differ from what a file gets that leaves them out."""
+def _set(section: BaseModel, keep: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """Return the settings of a section that differ from what a file gets that leaves them out, or are to be kept."""
     found: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
         default = None if info.is_required() else info.get_default(call_default_factory=True)
-        if info.is_required() or not _same(value, default):
-            found[info.alias or name] = _set(value) if isinstance(value, BaseModel) else value
+        path = f"{prefix}{info.alias or name}"
+        kept = any(each == path or each.startswith(f"{path}.") for each in keep)
+        if info.is_required() or kept or not _same(value, default):
+            found[info.alias or name] = _set(value, keep, f"{path}.") if isinstance(value, BaseModel) else value
     return {**found, **(section.model_extra or {})}
 
 

@@ -61,7 +61,8 @@ class Callback:
 
 
 class Requests:
-    """Wishes from outside: SIGTERM, SIGINT and a file `STOP` save and stop; SIGUSR1 and a file `SAVE` save and go on.
+    """Wishes from outside: SIGTERM, SIGINT, SIGHUP (a closed terminal) and a file `STOP` save and stop; SIGUSR1 and a
+    file `SAVE` save and go on.
 
     A second SIGINT stops at once, without saving.
     """
@@ -75,7 +76,9 @@ class Requests:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Requests:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
             try:
                 self._previous[number] = signal.signal(number, self._receive)
             except ValueError:  # not the main thread: whoever runs us there has the signals
