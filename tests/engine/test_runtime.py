@@ -89,6 +89,7 @@ def test_cuda_devices_are_counted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
     assert find_device("auto") == find_device("cuda") == torch.device("cuda", 0)
     assert find_device("cuda:1") == torch.device("cuda", 1)
     assert find_device("cuda", local_rank=1) == torch.device("cuda", 1)
@@ -98,28 +99,27 @@ def test_cuda_devices_are_counted(monkeypatch):
             find_device(wanted, rank)
 
 
-def test_deterministic_runs_allow_only_kernels_that_repeat_themselves():
-    try:
-        start_runtime(Compute(device="cpu", deterministic=True))
-        assert torch.are_deterministic_algorithms_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
+def test_deterministic_runs_allow_only_kernels_that_repeat_themselves(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    runtime = start_runtime(Compute(device="cpu", deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    runtime.close()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_determinism_asked_for_too_late_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with pytest.raises(RunError, match=r"before the first use of CUDA.*CUBLAS_WORKSPACE_CONFIG"):
-        module._make_deterministic(torch.device("cuda", 0))
+        start_runtime(Compute(device="cpu", deterministic=True))
 
 
 def test_threads_are_set_where_asked_for():
-    before = torch.get_num_threads()
-    try:
-        start_runtime(Compute(device="cpu", threads=1))
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    runtime = start_runtime(Compute(device="cpu", threads=1))
+    assert torch.get_num_threads() == 1
+    runtime.close()
+    assert torch.get_num_threads() == 2, "what a run changes in the process is put back"
 
 
 def test_autocast_and_scaler_by_precision():

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -57,7 +57,8 @@ class Runtime:
     dtype: torch.dtype
     rank: int = 0
     world: int = 1
-    owns_group: bool = False
+    undo: ExitStack = field(default_factory=ExitStack)
+    """Puts back what the start changed in this process: threads, determinism, the process group."""
 
     @property
     def main(self) -> bool:
@@ -137,9 +138,8 @@ class Runtime:
             dist.barrier()
 
     def close(self) -> None:
-        """Leave the process group if this runtime joined it."""
-        if self.owns_group and dist.is_initialized():
-            dist.destroy_process_group()
+        """Put back what the start of this runtime changed in the process, the process group included."""
+        self.undo.close()
 
     @property
     def _wire(self) -> torch.device:
@@ -154,18 +154,20 @@ def start_runtime(compute: Compute) -> Runtime:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    device = find_device(compute.device, int(os.environ.get("LOCAL_RANK", "0")) if world > 1 else None)
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)
-    if compute.deterministic:
-        _make_deterministic(device)
-    joined = False
-    if world > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        # evaluation and hashing happen on one rank while the others wait
-        dist.init_process_group(backend, timeout=timedelta(hours=6))
-        joined = True
-    return Runtime(device, choose_dtype(compute, device), rank, world, joined)
+    with ExitStack() as undo:
+        if compute.deterministic:
+            _make_deterministic(undo)  # before the device is touched: CUDA reads its setting once
+        device = find_device(compute.device, int(os.environ.get("LOCAL_RANK", "0")) if world > 1 else None)
+        dtype = choose_dtype(compute, device)
+        if compute.threads is not None:
+            undo.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(compute.threads)
+        if world > 1 and not dist.is_initialized():
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            # evaluation and hashing happen on one rank while the others wait
+            dist.init_process_group(backend, timeout=timedelta(hours=6))
+            undo.callback(dist.destroy_process_group)
+        return Runtime(device, dtype, rank, world, undo.pop_all())
 
 
 def choose_dtype(compute: Compute, device: torch.device) -> torch.dtype:
@@ -219,6 +221,7 @@ def find_device(wanted: str, local_rank: int | None = None) -> torch.device:
                 f"compute.device asks for CUDA device {index}, torch finds {torch.cuda.device_count()} "
                 "(numbered from 0); choose one of them, or start fewer processes"
             )
+        torch.cuda.init()  # its generators are there only after this
         torch.cuda.set_device(index)
         return torch.device("cuda", index)
     if wanted == "mps" and not torch.backends.mps.is_available():
@@ -226,14 +229,14 @@ def find_device(wanted: str, local_rank: int | None = None) -> torch.device:
     return torch.device(wanted)
 
 
-def _make_deterministic(device: torch.device) -> None:
-    if device.type == "cuda":
-        if torch.cuda.is_initialized() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
-            raise RunError(
-                "compute.deterministic must be set before the first use of CUDA in this process: start a new "
-                "process, or set CUBLAS_WORKSPACE_CONFIG=:4096:8 before it"
-            )
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+def _make_deterministic(undo: ExitStack) -> None:
+    if torch.cuda.is_initialized() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+        raise RunError(
+            "compute.deterministic must be set before the first use of CUDA in this process: start a new "
+            "process, or set CUBLAS_WORKSPACE_CONFIG=:4096:8 before it"
+        )
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    undo.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
     torch.use_deterministic_algorithms(True)
 
 
