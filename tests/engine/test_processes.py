@@ -23,7 +23,7 @@ def make(kind: str):
     torch.manual_seed(0)
     if kind == "summed":
         return Encoder().double(), TwoTerms().double(), [labelled(9), labelled(5, 1), labelled(1, 2)]
-    return Encoder().double(), Contrastive().double(), [pairs(9), pairs(5, 1)]
+    return Encoder().double(), Contrastive().double(), [pairs(9), pairs(5, 1), pairs(1, 2)]
 
 
 def shard(batch: Batch, rank: int) -> Batch | None:

@@ -10,23 +10,21 @@ import itertools
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
 from quincunx.engine.experiment import Parts
 from quincunx.engine.objective import Represented, Summed
-from quincunx.engine.step import trainable
 from quincunx.nn.rows import attach_rows
 
 
 def count_parameters(parts: Parts) -> dict[str, int]:
     """Return the numbers of `trainable` and of all (`total`) parameters, shared ones once."""
-    every = {id(p): p for module in (parts.model, parts.objective) for p in module.parameters()}
     return {
-        "trainable": sum(p.numel() for p in trainable(parts.model, parts.objective)),
-        "total": sum(p.numel() for p in every.values()),
+        "trainable": sum(p.numel() for p in _parameters(parts) if p.requires_grad),
+        "total": sum(p.numel() for p in _parameters(parts)),
     }
 
 
@@ -39,7 +37,7 @@ def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_stat
     if parts.sample is None:
         return None
     weights = sum(map(_size, _tensors(parts).values()))
-    gradients = sum(_size(p) for p in trainable(parts.model, parts.objective))
+    gradients = sum(_size(p) for p in _parameters(parts) if p.requires_grad)
     length = plan.sizes.longest
     rows = min(plan.batch_size, plan.chunk_samples or plan.batch_size)
     if plan.chunk_tokens is not None:
@@ -56,6 +54,10 @@ def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_stat
         "activations": activations,
     }
     return {**found, "total": sum(found.values())}
+
+
+def _parameters(parts: Parts) -> list[nn.Parameter]:
+    return list(dict.fromkeys(p for module in (parts.model, parts.objective) for p in module.parameters()))
 
 
 def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:

@@ -18,6 +18,7 @@ from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
 from quincunx.engine.chunks import cut
 from quincunx.engine.objective import Objective, Part, Representations, Represented, Summed
+from quincunx.engine.optim import trainable
 from quincunx.engine.runtime import Runtime, seed_torch
 from quincunx.errors import RunError
 from quincunx.nn.rows import attach_rows
@@ -53,7 +54,7 @@ class Step:
         self.seed = seed
         self.scaler = scaler
         self.context = attach_rows(model, objective)
-        self.parameters = trainable(model, objective)
+        self.parameters = [parameter for _, parameter in trainable((model, objective))]
         self._batch_norms = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def gradient(self, update: int, batches: Sequence[Batch | None]) -> Outcome:
@@ -172,12 +173,10 @@ class _Encoded:
         self._place = (update, number, role)
         self._count = len(part.batch)
         runtime = step.runtime
-        mine = part.batch if runtime.world == 1 else part.batch.select(range(runtime.rank, self._count, runtime.world))
-        if not len(mine):
-            raise RunError(
-                f"this process has no {part.role} rows: a logical batch of {self._count} is smaller than the number of "
-                f"processes ({runtime.world}); start fewer of them or raise update.batch_size"
-            )
+        # a rank without rows (a short last batch) encodes the first one: gathering needs its shape and drops its values
+        self._idle = runtime.rank >= self._count
+        rows = [0] if self._idle else range(runtime.rank, self._count, runtime.world)
+        mine = part.batch if runtime.world == 1 else part.batch.select(rows)
         positions = step.cut(mine)
         self._index = [torch.arange(len(mine))] if positions is None else positions
         self._chunks = [mine] if positions is None else [mine.select(part) for part in positions]
@@ -200,7 +199,7 @@ class _Encoded:
         """Send the gradients that the leaves collected through this rank's chunks."""
         runtime = self.step.runtime
         grads = {name: leaf.grad for name, leaf in self._leaves.items() if leaf.grad is not None}
-        if not grads:
+        if not grads or self._idle:
             return
         # the loss was divided by the number of ranks for the sake of its direct parameters
         mine = {name: grad[runtime.rank :: runtime.world] * runtime.world for name, grad in grads.items()}
@@ -230,12 +229,6 @@ class _Encoded:
             leaf = runtime.gather_rows(joined, self._count)
             leaves[name] = leaf.requires_grad_() if leaf.is_floating_point() else leaf
         return leaves
-
-
-def trainable(*modules: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that are trained, each once, in module order."""
-    found = [p for module in modules for p in module.parameters() if p.requires_grad]
-    return list(dict.fromkeys(found))
 
 
 def _accumulate(sums: dict[str, Tensor], losses: Mapping[str, Tensor]) -> None:
