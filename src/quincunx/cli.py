@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quincunx.config.document import Problem
     from quincunx.config.load import Loaded
+    from quincunx.config.schema import RecipeSchema
     from quincunx.runs import RunFolder
 
 Verb = Callable[[argparse.Namespace], int]
@@ -236,8 +237,25 @@ def _explain(options: argparse.Namespace) -> int:
     elif options.json:
         _say(json.dumps(explain.as_json(chosen), indent=1, ensure_ascii=False))
     else:
-        _say("\n\n".join(explain.explain_text(schema, options.path) for schema in chosen))
+        _say(_explained(chosen, options.path))
     return 0
+
+
+def _explained(chosen: Sequence[RecipeSchema], path: str | None) -> str:
+    """Return what the recipes that know a path say of it; UsageError when none does."""
+    from quincunx.config.explain import explain_text
+    from quincunx.errors import UsageError
+
+    texts: list[str] = []
+    unknown: list[UsageError] = []
+    for schema in chosen:
+        try:
+            texts.append(explain_text(schema, path))
+        except UsageError as error:
+            unknown.append(error)
+    if not texts:
+        raise UsageError("\n".join(map(str, unknown)))
+    return "\n\n".join(texts)
 
 
 def _plan(options: argparse.Namespace) -> int:
