@@ -1,11 +1,13 @@
 """What Python users import and the command line calls: load a config, train it, evaluate a run, look into it.
 
+```python
 from quincunx import load, train, evaluate
 
 config = load("listops.yaml", "budget.epochs=2")
 run = train(config)
 print(run.metrics("dev/accuracy"))
 print(evaluate(run, split="test").scalars)
+```
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quincunx.config.check import check_sizes
 from quincunx.config.load import load
 from quincunx.config.plan import make_plan
 from quincunx.config.schema import Sizes
@@ -49,3 +50,12 @@ def test_each_problem_is_placed(sections, at, message):
 def test_both_nodes_are_tried():
     found = tried(optimizer={"_target_": "torch.nothing"}, schedule={"_target_": "torch.nn.Linear"})
     assert [line for line, _, _ in found] == ["torch.nothing", "torch.nn.Linear"]
+
+
+def test_our_own_schedule_is_left_to_the_rules():
+    """A warm-up that fills the training is a rule's to report, with its place, in `train` as in `check`."""
+    loaded = load({**tiny(), "schedule": {"kind": "cos", "warmup": 24}}, schemas=schemas())
+    sizes = Sizes(train=120)
+    assert try_targets(loaded.config, make_plan(loaded.config, sizes), loaded.document) == []
+    [problem] = check_sizes(loaded.config, loaded.schema, sizes, loaded.document)
+    assert "schedule.warmup (24 updates) leaves no update" in problem.message

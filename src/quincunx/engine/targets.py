@@ -10,6 +10,7 @@ from torch import nn
 
 from quincunx.config.document import Document, Problem
 from quincunx.config.plan import Plan
+from quincunx.config.schema import Target
 from quincunx.config.target import TargetError
 from quincunx.engine.optim import build_optimizer
 from quincunx.engine.schedule import build_schedule
@@ -18,9 +19,9 @@ Built = TypeVar("Built")
 
 
 def try_targets(config: Any, plan: Plan, document: Document, allowed: Sequence[str] = ()) -> list[Problem]:
-    """Return what is wrong with a config's optimizer and schedule, each problem at its place in the document.
+    """Return what is wrong with the `_target_` nodes of optimizer and schedule, each problem at its place.
 
-    Both are built round a tiny module; `allowed` are the paths that `--allow-target` names. Imports the modules of
+    They are built round a tiny module; `allowed` are the paths that `--allow-target` names. Imports the modules of
     the nodes and runs their constructors, nothing more.
     """
     problems: list[Problem] = []
@@ -37,10 +38,11 @@ def try_targets(config: Any, plan: Plan, document: Document, allowed: Sequence[s
             return None
 
     tiny = nn.Linear(2, 2)
-    optimizer = attempt("optimizer", lambda: build_optimizer(config.optimizer, config.update, [tiny], allowed))
-    optimizer = optimizer or torch.optim.SGD(tiny.parameters(), lr=0.1)
-    attempt(
-        "schedule",
-        lambda: build_schedule(config.schedule, optimizer, plan.total_updates, plan.updates_per_epoch, allowed),
-    )
+    optimizer: torch.optim.Optimizer | None = None
+    if isinstance(config.optimizer, Target):
+        optimizer = attempt("optimizer", lambda: build_optimizer(config.optimizer, config.update, [tiny], allowed))
+    if isinstance(config.schedule, Target):
+        base = optimizer or torch.optim.SGD(tiny.parameters(), lr=0.1)
+        total, per_epoch = plan.total_updates, plan.updates_per_epoch
+        attempt("schedule", lambda: build_schedule(config.schedule, base, total, per_epoch, allowed))
     return problems
