@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from quincunx.recipes.long_range.data import FILE_NAMES, Parameters, generate, read_tsv
+from quincunx.recipes.long_range.data.listops import FILE_NAMES, Parameters, generate, read_tsv
 
 
 def peak_mebibytes() -> float:

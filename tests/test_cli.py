@@ -91,7 +91,7 @@ MISUSE = [
     ("check {config} ~no.such", 2, "no.such"),
     ("check {config} data.path=@nothing.yaml", 2, "nothing.yaml"),
     ("check {config} --task text", 2, "task"),
-    ("check {config} attention.kind=tpr", 2, "attention kind tpr is not available"),
+    ("check {config} attention.kind=hrr", 2, "one of softmax"),
     ("check {config} encoder.vocab_size=3", 2, "too small"),
     ("plan {config} encoder.vocab_size=3", 2, "too small"),
     ("train {config} encoder.vocab_size=3", 2, "too small"),

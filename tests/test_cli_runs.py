@@ -46,12 +46,14 @@ def test_the_guides_file_trains_as_it_stands(cli: Cli, guide_file: Path, work: P
     assert rates == {1: 0.001, 2: 0.001, 3: pytest.approx(0.0009), 4: pytest.approx(0.0009)}, "exp_decay by 0.9"
 
 
-def test_a_kind_that_is_not_built_is_refused_by_its_name(cli: Cli, guide_file: Path, work: Path):
-    for kind in ("hrr-individual", "hrr-bundled", "hrr-quadratic", "tpr"):
-        said = cli("train", guide_file, "task=listops", f"attention.kind={kind}")
-        assert said.code == 2
-        assert f"attention kind {kind} is not available" in said.err
-    assert list(work.iterdir()) == [guide_file]
+@pytest.mark.parametrize("kind", ["hrr-individual", "hrr-bundled", "hrr-quadratic", "tpr"])
+def test_every_kind_of_the_guide_trains(cli: Cli, guide_file: Path, work: Path, kind: str):
+    changes = ["training.num_epochs=1", "compute.threads=1", "compute.device=cpu", "seed=3", "run.dir=there"]
+    said = cli("train", guide_file, "task=listops", f"attention.kind={kind}", *SMALL, *NARROW, *changes)
+    assert said.code == 0, said.err
+    plans = json.loads((work / "there/plan.json").read_text())
+    assert plans["parameters"]["total"] == PARAMETERS, "the same number of parameters under every kind"
+    assert plans["chunk_samples"] == (64 if kind == "hrr-bundled" else 32)
 
 
 def test_the_task_may_be_an_option_or_an_override(cli: Cli, guide_file: Path):
@@ -118,7 +120,7 @@ def test_expressions_longer_than_the_model_takes_are_cut_and_said_to_be(cli: Cli
     said = cli("predict", finished, "rows.jsonl")
     assert said.code == 0
     assert len(said.out.splitlines()) == 2
-    assert "1 of 2 expressions are cut to encoder.max_seq_len (30)" in said.err
+    assert "1 of 2 rows are cut to encoder.max_seq_len (30)" in said.err
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,8 @@ def test_expressions_longer_than_the_model_takes_are_cut_and_said_to_be(cli: Cli
         (b"", 0, ""),
         (b"[1]\n", 1, "rows.jsonl:1: expected a JSON object, found list"),
         (b'{"source": "[MAX 1 ]"}\n{"source"\n', 1, "rows.jsonl:2: not a JSON object"),
-        (b'{"sauce": "[MAX 1 ]"}\n', 1, 'row 1: expected a text under "source"'),
-        (b'{"source": "[MAX 1 2"}\n', 1, "row 1: not a ListOps expression: brackets that do not match"),
+        (b'{"sauce": "[MAX 1 ]"}\n', 1, 'row 1: under "source", expected a text'),
+        (b'{"source": "[MAX 1 2"}\n', 1, 'row 1: under "source", not a ListOps expression: brackets that do not match'),
         (b'{"source": "1 2"}\n', 1, "more than one expression"),
         (b'{"source": "[MEAN 1 2 ]"}\n', 1, "unknown token '[MEAN'"),
         (b'{"source": ""}\n', 1, "an empty expression"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from quincunx.errors import CheckpointError, RunError, UsageError
 from quincunx.journal import REASONS, Journal
 from quincunx.recipes import recipe_of, schemas
 from quincunx.report import write_report
-from quincunx.runs import RunFolder, reopen
+from quincunx.runs import RunFolder, read_summary, reopen
 from quincunx.seeds import address, draw_seed
 from quincunx.settle import changes, claim_folder, existing_run, write_folder
 from quincunx.track import Trackers, open_trackers
@@ -109,13 +109,14 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
             notes += [] if existing else [f"no seed given: drew {seed}"]
         experiment = _build(recipe, config, loaded, runtime, wish)
         config = experiment.config
+        prelude = _prelude(recipe, config, folder)
         notes += [*experiment.notes, *changes(before, config, folder.path)]
         plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
         problems = check_sizes(config, loaded.schema, experiment.sizes, loaded.document)
         if any(problem.severity == "error" for problem in problems):
             raise ConfigError(problems)
         notes += [problem.render() for problem in problems]
-        return _train(config, loaded, experiment, plan, folder, runtime, wish, notes, fresh=not existing)
+        return _train(config, loaded, experiment, plan, folder, runtime, wish, notes, prelude, fresh=not existing)
     except BaseException:
         if runtime.main and not existing:
             folder.abandon()
@@ -133,6 +134,7 @@ def _train(
     runtime: Runtime,
     wish: Wish,
     notes: list[str],
+    prelude: Loaded | None,
     *,
     fresh: bool,
 ) -> Ended:
@@ -141,12 +143,19 @@ def _train(
     notes += more
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     saved = None if fresh else _restore(state, checkpoints, wish.checkpoint, runtime)
-    if fresh and config.init_from is not None:
-        notes += _initialise(state, config)
+    if saved is None and config.init_from is not None:
+        notes += _initialise(state, Path(config.init_from).expanduser(), config.init_partial)
     trackers = open_trackers(config.log.trackers) if runtime.main else Trackers({})
     if runtime.main:
         checkpoints.clean()
         write_folder(folder, config, loaded, plan, experiment, state.update, notes)
+    if saved is None and prelude is not None:
+        first = _launch_prelude(prelude, wish, runtime)
+        if not first.done:
+            if runtime.main:
+                Journal(folder, config, plan, state).end(state.update, first.reason)
+            return Ended(folder.path, first.reason, runtime.main)
+        notes += _initialise(state, first.path, partial=True)
     trackers.start(folder.path, canonical(config))
     if not fresh:
         trackers.resume(saved.progress["trackers"] if saved else {})
@@ -238,6 +247,30 @@ def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allo
         raise ConfigError(errors)
 
 
+def _prelude(recipe: Any, config: Any, folder: RunFolder) -> Loaded | None:
+    """Return the run that comes before this one (self-pretraining, say), in a folder within its folder, if any."""
+    changed = recipe.prelude(config)
+    if changed is None:
+        return None
+    tree = canonical(config)
+    for dotted, value in {**changed, "run": {"dir": str(folder.path / "pretraining")}, "init_from": None}.items():
+        *parents, last = dotted.split(".")
+        node = tree
+        for part in parents:
+            node = node[part]
+        node[last] = value
+    path = folder.path / "pretraining"
+    return replace(load(tree, schemas=schemas()), notes=[f"first a run that this one starts from, in {path}"])
+
+
+def _launch_prelude(prelude: Loaded, wish: Wish, runtime: Runtime) -> Ended:
+    """Train the run that comes first, or go on with it, or find it trained."""
+    path = Path(prelude.config.run.dir)
+    if read_summary(RunFolder(path)).get("state") == "finished":
+        return Ended(path, "finished", runtime.main)
+    return _launch(prelude, replace(wish, resume=True, checkpoint=None), runtime)
+
+
 def _build(recipe: Any, config: Any, loaded: Loaded, runtime: Runtime, wish: Wish) -> Experiment:
     seed_torch(address(config.seed, "initial weights"), runtime.device)
     build = lambda: recipe.build(config, explicit_paths(loaded), wish.on_progress if runtime.main else None)  # noqa: E731
@@ -284,8 +317,8 @@ def _restore(state: State, checkpoints: Checkpoints, name: str | None, runtime: 
     return saved
 
 
-def _initialise(state: State, config: Any) -> list[str]:
-    source = Path(config.init_from).expanduser()
+def _initialise(state: State, source: Path, partial: bool) -> list[str]:
+    """Give the model the weights of a run or checkpoint; return what to say about it."""
     checkpoints = Checkpoints(source / "checkpoints" if (source / "checkpoints").is_dir() else source.parent)
     path = source
     if (source / "checkpoints").is_dir():
@@ -294,7 +327,7 @@ def _initialise(state: State, config: Any) -> list[str]:
     if not path.is_dir():
         raise RunError(f"init_from: {source} is neither a run folder nor a checkpoint")
     saved = checkpoints.load(path)
-    lines = load_weights(state.model, saved.weights["model"], str(path), partial=config.init_partial)
+    lines = load_weights(state.model, saved.weights["model"], str(path), partial=partial)
     return [f"weights from {path}", *lines]
 
 

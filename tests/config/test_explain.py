@@ -122,7 +122,7 @@ def test_a_block_of_the_guide_leads_to_its_settings() -> None:
     [
         ("training.lr_schedular", "did you mean `lr_scheduler`?"),
         ("num_layers", "`num_layers` belongs under `encoder`"),
-        ("lr", "did you mean `optimizer.learning_rate`?"),
+        ("lr", "did you mean `optimizer.learning_rate` or `pretraining.learning_rate`?"),
         ("qqqqq", "lists the sections"),
         ("a..b", "write a setting as in"),
     ],

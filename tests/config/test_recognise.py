@@ -126,9 +126,11 @@ def test_refusals() -> None:
     assert refused(
         TWO, "image"
     ) == "f.yaml:1:1: the file has no task `image`, it holds listops, text; choose one of " + ("listops, text")
-    assert refused(TWO, "text", LONG_RANGE) == ("f.yaml:2:1: `text` is not a task of recipe long_range; known: listops")
+    assert refused(TWO.replace("text", "speech"), "speech", LONG_RANGE) == (
+        "f.yaml:2:1: `speech` is not a task of recipe long_range; known: listops, text, retrieval, image, pathfinder"
+    )
     assert refused("listop: {model: {num_head: 3}}", None, LONG_RANGE).endswith(
-        "did you mean `listops`? known: listops"
+        "did you mean `listops`? known: listops, text, retrieval, image, pathfinder"
     )
 
 

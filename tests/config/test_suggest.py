@@ -77,7 +77,7 @@ def vocabulary() -> Vocabulary:
         ("optimizer._targt_", "did you mean `_target_`?"),
         ("gpu_memory.hrr-bundeld", "did you mean `hrr-bundled`?"),
         ("pooling_mode", "`model.pooling_mode` is an older name: write `encoder.pooling`"),
-        ("update.learning_rat", "did you mean `optimizer.learning_rate`?"),
+        ("update.learning_rat", "did you mean `optimizer.learning_rate` or `pretraining.learning_rate`?"),
         ("qqqqqqq", ""),
     ],
 )

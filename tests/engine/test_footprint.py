@@ -157,6 +157,7 @@ def test_the_estimate_is_what_autograd_keeps(changes):
     """The classifier of long_range, on real tensors of the longest length, dropout included."""
     config = schema_of("long_range").config.model_validate(tiny(changes))
     recipe = recipe_of("long_range")
+    config, _ = recipe.decide(config)
     made = recipe.parts(config)
     limit = config.chunking.samples
     estimate = estimate_memory(

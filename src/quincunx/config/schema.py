@@ -228,6 +228,8 @@ class RecipeSchema:
     """Names under which a guide file nests whole configs (`{"listops": {...}, "text": {...}}`)."""
     starter: str = ""
     """Text of the commented config that `init` writes."""
+    preset: Callable[[str, str | None], str] | None = None
+    """(preset, task) -> text of the config that `init --preset` writes; UsageError names the presets there are."""
     sizes: Callable[[Any], Sizes] | None = None
     """Config -> sizes known without reading the data (declared counts); None where there are none."""
     prepare: Callable[[Document], list[str]] | None = None

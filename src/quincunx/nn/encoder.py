@@ -103,18 +103,19 @@ class Encoder(nn.Module):
             if isinstance(module, nn.Linear):
                 initialise_linear(module)
 
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor | None, salt: int = 0) -> Tensor:
         """Return the final states.
 
         Args:
             x: Embedded tokens `[B, S, D]`.
             valid: `[B, S]` bool, False where a token is padding; None when all are valid.
+            salt: Tells several passes of the same rows apart; a multiple of a number above `num_layers`.
 
         Returns:
             `[B, S, D]`; where a token is padding they mean nothing.
         """
         for number in range(self.num_layers):
-            x = self.blocks[number % len(self.blocks)](x, valid, salt=number)
+            x = self.blocks[number % len(self.blocks)](x, valid, salt=salt + number)
         return self.norm(x)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import get_args
 
 import pytest
 import torch
 
+from quincunx.config.sections.attention import AttentionOptions, Kind, KindSamples
 from quincunx.errors import UsageError
 from quincunx.nn.attention import KINDS, attention_core
 from quincunx.nn.attention.layer import AttentionCore, AttentionLayer
 from quincunx.nn.attention.softmax import SoftmaxAttention
 from quincunx.nn.rows import attach_rows
-from quincunx.recipes.long_range.config import AttentionOptions, Kind
-from quincunx.recipes.long_range.rules import AVAILABLE_KINDS
 
 
 class Echo(AttentionCore):
@@ -36,15 +36,31 @@ class Square(Echo):
 
 
 def test_kinds_and_schema_agree():
-    assert set(KINDS) == set(AVAILABLE_KINDS) <= set(get_args(Kind))
-    tables = {field.alias or name for name, field in AttentionOptions.model_fields.items()}
-    assert {kind for kind, cls in KINDS.items() if cls is not None} <= tables
+    assert set(KINDS) == set(get_args(Kind))
+    options, samples = (
+        {field.alias or name: field for name, field in section.model_fields.items()}
+        for section in (AttentionOptions, KindSamples)
+    )
+    assert options.keys() == KINDS.keys() - {"none"} and samples.keys() == KINDS.keys()
+    for kind, field in options.items():
+        section = field.annotation
+        assert section is not None
+        parameters = inspect.signature(KINDS[kind]).parameters
+        assert set(section.model_fields) - {"grad_checkpointing"} == set(parameters) - {
+            "num_heads",
+            "head_dim",
+            "causal",
+        }
+        for name, option in section.model_fields.items():
+            if name != "grad_checkpointing":
+                assert option.default == parameters[name].default, f"{kind}: {name}"
 
 
 def test_an_unknown_kind_names_those_there_are():
-    with pytest.raises(UsageError, match="'hrr' is not available: choose one of softmax, none"):
+    with pytest.raises(UsageError, match="'hrr' is not available: choose one of softmax, "):
         attention_core("hrr", 2, 4, {})
-    assert attention_core("none", 2, 4, {}) is None
+    with pytest.raises(UsageError, match="'softmax'.*'temperature'"):
+        attention_core("softmax", 2, 4, {"temperature": 1})
     core = attention_core("softmax", 2, 4, {"weight_dropout": 0.5})
     assert isinstance(core, SoftmaxAttention) and core.dropout is not None
 
@@ -70,7 +86,7 @@ def gradients(layer: AttentionLayer, x: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("weight_dropout", [0.0, 0.4])
 def test_checkpointing_changes_neither_values_nor_gradients(weight_dropout):
     torch.manual_seed(0)
-    layer = AttentionLayer(6, SoftmaxAttention(2, 4, weight_dropout), dropout=0.2)
+    layer = AttentionLayer(6, SoftmaxAttention(2, 4, weight_dropout=weight_dropout), dropout=0.2)
     context = attach_rows(layer)
     assert context is not None
     valid = torch.arange(8) < torch.tensor([8, 5, 0])[:, None]

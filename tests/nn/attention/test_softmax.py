@@ -8,6 +8,7 @@ import torch
 from quincunx.nn.attention.softmax import SoftmaxAttention
 from quincunx.nn.rows import attach_rows
 from reference import attention as reference
+from reference import pairs
 
 
 def inputs(batch: int = 4, heads: int = 2, length: int = 9, width: int = 6, dtype: torch.dtype = torch.float64):
@@ -20,9 +21,9 @@ def inputs(batch: int = 4, heads: int = 2, length: int = 9, width: int = 6, dtyp
 VALID = torch.tensor([[True] * 9, [True] * 3 + [False] * 6, [False] * 9, [False] * 4 + [True] + [False] * 4])
 
 
-def explicit(p: float) -> SoftmaxAttention:
+def explicit(p: float, causal: bool = False) -> SoftmaxAttention:
     """A core that forms its weights, its rows set; p = 0 makes it drop none of them."""
-    core = SoftmaxAttention(2, 6, weight_dropout=p or 0.5)
+    core = SoftmaxAttention(2, 6, weight_dropout=p or 0.5, causal=causal)
     assert core.dropout is not None
     core.dropout.p = p
     context = attach_rows(core)
@@ -42,6 +43,36 @@ def test_values_and_gradients_against_the_plain_loop(core, valid):
     (expected * factors).sum().backward()
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine.grad - other.grad).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("valid", [None, VALID], ids=["all valid", "masked"])
+@pytest.mark.parametrize("core", [SoftmaxAttention(2, 6, causal=True), explicit(0.0, True)], ids=["fused", "explicit"])
+def test_causal_values_and_gradients_against_the_plain_loop(core, valid):
+    ours, theirs = inputs(), inputs()
+    out, expected = core(*ours, valid), pairs.softmax(*theirs, valid, True)
+    assert (out - expected).abs().max() < 1e-10
+    factors = torch.randn_like(out)
+    (out * factors).sum().backward()
+    (expected * factors).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine.grad - other.grad).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["bidirectional", "causal"])
+def test_both_routes_have_the_dtype_of_their_inputs_under_autocast(causal):
+    for core in (SoftmaxAttention(2, 6, causal=causal), explicit(0.0, causal)):
+        q, k, v = inputs(dtype=torch.float32)
+        plain = core(q, k, v, VALID)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(core(q, k, v, VALID), plain)
+
+
+def test_causal_weights_are_dropped_whatever_comes_later():
+    core = explicit(0.5, causal=True)
+    q, k, v = inputs()
+    later = [torch.cat([tensor[:, :, :4], tensor[:, :, 4:] + 1], 2) for tensor in (q, k, v)]
+    assert torch.equal(core(q, k, v, None)[:, :, :4], core(*later, None)[:, :, :4])
+    assert not torch.equal(core(q, k, v, None), core.eval()(q, k, v, None))
 
 
 @pytest.mark.parametrize("core", [SoftmaxAttention(2, 6), explicit(0.3)], ids=["fused", "explicit"])

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quincunx.recipes.long_range.data import Examples, read_tsv
-from quincunx.recipes.long_range.data.listops import (
+from quincunx.recipes.long_range.data import Examples
+from quincunx.recipes.long_range.data.listops import read_tsv
+from quincunx.recipes.long_range.data.listops.language import (
     CLOSE,
     FAULTS,
     ROOTS,
@@ -19,6 +20,8 @@ from quincunx.recipes.long_range.data.listops import (
     evaluate,
     examine,
     format_source,
+    nesting_depths,
+    root_operators,
     tokenize,
 )
 from reference import listops as reference
@@ -41,9 +44,9 @@ def test_values_depths_and_roots_agree_with_the_recursive_reference(trees):
     findings = examine(examples.flat, examples.offsets)
     assert not findings.faults.any()
     assert findings.values.tolist() == [reference.value(tree) for tree in trees]
-    assert examples.depths().tolist() == [reference.nesting(tree) for tree in trees]
+    assert nesting_depths(examples.flat, examples.offsets).tolist() == [reference.nesting(tree) for tree in trees]
     roots = ["digit" if isinstance(tree, int) else tree[0] for tree in trees]
-    assert [ROOTS[root] for root in examples.roots()] == roots
+    assert [ROOTS[root] for root in root_operators(examples.flat, examples.offsets)] == roots
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from quincunx.errors import DataError, UsageError
-from quincunx.recipes.long_range.data import FILE_NAMES, Parameters, generate, read_tsv
-from quincunx.recipes.long_range.data import tsv as tsv_module
-from quincunx.recipes.long_range.data.listops import tokenize
+from quincunx.recipes.long_range.data.listops import FILE_NAMES, Parameters, generate, read_tsv
+from quincunx.recipes.long_range.data.listops import tsv as tsv_module
+from quincunx.recipes.long_range.data.listops.language import tokenize
 from quincunx.recipes.long_range.data.partial import BeingWritten, finish, partial_file
 
 SMALL = Parameters(5, 40, 4, 5, seed=7)
@@ -129,7 +129,7 @@ def in_another_process(code: str, *arguments: object) -> subprocess.Popen[str]:
 def test_a_killed_generation_leaves_no_files_and_is_redone(tmp_path):
     code = """
 import sys
-from quincunx.recipes.long_range.data import Parameters, generate
+from quincunx.recipes.long_range.data.listops import Parameters, generate
 counts = {"train": 2000, "dev": 10, "test": 10}
 generate(sys.argv[1], counts, Parameters(5, 40, 4, 5, 7), lambda done, total: print(done, flush=True) or input())
 """
@@ -147,7 +147,7 @@ generate(sys.argv[1], counts, Parameters(5, 40, 4, 5, 7), lambda done, total: pr
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
     code = """
 import resource, sys
-from quincunx.recipes.long_range.data import Parameters, generate
+from quincunx.recipes.long_range.data.listops import Parameters, generate
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 generate(sys.argv[1], {"train": 2000, "dev": 10, "test": 10}, Parameters(5, 40, 4, 5, 7))
 """

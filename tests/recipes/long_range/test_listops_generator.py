@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 
 from quincunx.errors import DataError, UsageError
-from quincunx.recipes.long_range.data import Examples, Parameters, majority_oracle, root_operator_oracle
-from quincunx.recipes.long_range.data import generator as generator_module
-from quincunx.recipes.long_range.data.generator import distinct_examples, draw, shuffled
-from quincunx.recipes.long_range.data.listops import OPERATORS, TOKENS
+from quincunx.recipes.long_range.data import Examples
+from quincunx.recipes.long_range.data.listops import Parameters
+from quincunx.recipes.long_range.data.listops import generator as generator_module
+from quincunx.recipes.long_range.data.listops.generator import distinct_examples, draw, shuffled
+from quincunx.recipes.long_range.data.listops.language import OPERATORS, TOKENS, root_operators
+from quincunx.recipes.long_range.data.oracles import majority_oracle, root_operator_oracle
 from reference import listops as reference
 
 TINY = Parameters(20, 100, 6, 6)
 SHORT = Parameters(50, 200, 10, 10)
 ARENA = Parameters()
+
+
+def roots_of(examples: Examples):
+    return root_operators(examples.flat, examples.offsets)
 
 
 def collect(parameters: Parameters, count: int) -> Examples:
@@ -73,9 +79,9 @@ def test_choices_at_a_node_are_uniform():
     attempts = 40_000
     drawn = draw(Parameters(0, 1000, 2, 10, seed=5), 0, attempts)
     assert len(drawn) == attempts  # nothing is out of range here
-    operator = drawn.roots() > 0
+    operator = roots_of(drawn) > 0
     assert abs(operator.sum() - attempts / 4) < 4 * math.sqrt(attempts * 3 / 16)
-    kinds = np.bincount(drawn.roots()[operator], minlength=5)[1:]
+    kinds = np.bincount(roots_of(drawn)[operator], minlength=5)[1:]
     assert chi_square_is_plausible(kinds, np.full(4, kinds.sum() / 4))
     arguments = np.bincount(drawn.lengths[operator] - 2, minlength=11)
     assert arguments[:2].sum() == 0
@@ -84,7 +90,7 @@ def test_choices_at_a_node_are_uniform():
     assert chi_square_is_plausible(digits, np.full(10, digits.sum() / 10))
     # The kind says nothing about the number of arguments, nor siblings about each other.
     for kind in range(1, len(OPERATORS) + 1):
-        chosen = drawn.lengths[drawn.roots() == kind] - 2
+        chosen = drawn.lengths[roots_of(drawn) == kind] - 2
         assert chi_square_is_plausible(np.bincount(chosen, minlength=11)[2:], np.full(9, len(chosen) / 9))
     first, second = (drawn.flat[drawn.offsets[:-1][operator] + place] - 1 for place in (1, 2))
     pairs = np.bincount(first.astype(int) * 10 + second, minlength=100)

@@ -5,12 +5,18 @@ import pytest
 
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.config import Data
-from quincunx.recipes.long_range.data import FILE_NAMES, Parameters, Splits, generate, load_splits
+from quincunx.recipes.long_range.data import Splits
+from quincunx.recipes.long_range.data import load_splits as load_any
+from quincunx.recipes.long_range.data.cache import cache_folder
+from quincunx.recipes.long_range.data.listops import FILE_NAMES, Parameters, generate
 from quincunx.recipes.long_range.data.partial import partial_file
-from quincunx.recipes.long_range.data.store import cache_folder
 
 SMALL = Parameters(5, 40, 4, 5, seed=7)
 COUNTS = {"train": 60, "dev": 10, "test": 10}
+
+
+def load_splits(data: Data, **options: object) -> Splits:
+    return load_any("listops", data, **options)  # type: ignore[arg-type]
 
 
 def settings(cache: Path, **changes: object) -> Data:
@@ -90,7 +96,7 @@ def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, harm):
         data = bytearray(cached(tmp_path / "other").read_bytes())
     path.write_bytes(data)
     again = load_splits(settings(tmp_path))
-    assert again.notes[0] == f"{path} is damaged; it is generated anew."
+    assert again.notes[0] == f"{path} is damaged; it is made anew."
     assert again.fingerprints == first.fingerprints
     assert "from the cache" in load_splits(settings(tmp_path)).notes[0]
 
@@ -143,7 +149,7 @@ def test_the_cache_is_the_setting_else_the_environment_else_the_home_folder(monk
 
 def test_a_cache_that_cannot_be_written_is_said_with_the_way_out(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot keep generated data in .*data\.cache .*QUINCUNX_CACHE"):
+    with pytest.raises(DataError, match=r"cannot keep prepared data in .*data\.cache .*QUINCUNX_CACHE"):
         load_splits(settings(tmp_path / "file"))
 
 

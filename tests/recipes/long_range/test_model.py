@@ -14,6 +14,7 @@ from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.rows import attach_rows
 from quincunx.recipes.long_range.config import Encoder, LongRangeConfig
 from quincunx.recipes.long_range.model import LongRangeClassifier
+from quincunx.recipes.long_range.recipe import RECIPE
 from reference import classifier as reference
 
 SMALL: dict[str, Any] = {
@@ -30,10 +31,12 @@ SMALL: dict[str, Any] = {
 LENGTHS = torch.tensor([9, 3, 1, 7, 9, 5, 2, 8])
 
 
+def decided(settings: dict[str, Any]) -> LongRangeConfig:
+    return RECIPE.decide(LongRangeConfig.model_validate(settings))[0]
+
+
 def classifier(kind: str | None = "softmax", options: dict[str, Any] | None = None, **encoder: Any):
-    config = LongRangeConfig.model_validate(
-        {"encoder": SMALL | encoder, "attention": {"kind": kind, "options": {"softmax": options or {}}}}
-    )
+    config = decided({"encoder": SMALL | encoder, "attention": {"kind": kind, "options": {"softmax": options or {}}}})
     torch.manual_seed(0)
     model = LongRangeClassifier(config)
     context = attach_rows(model)

@@ -9,16 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from quincunx.errors import UsageError
 from quincunx.nn.dropout import CounterDropout
+
+State = tuple[Tensor, ...]
+"""What a kind keeps of the tokens so far when it goes token by token; each `[B, ...]`."""
 
 
 class AttentionCore(nn.Module):
-    """Base of the attention kinds; `quincunx.nn.attention` states what each promises."""
+    """Base of the attention kinds; `quincunx.nn.attention` states what each promises.
 
-    def __init__(self, num_heads: int, head_dim: int) -> None:
+    Args:
+        num_heads: Number of heads H.
+        head_dim: Width of a head E.
+        causal: Token t sees the tokens up to t only, itself included.
+    """
+
+    def __init__(self, num_heads: int, head_dim: int, *, causal: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = head_dim
+        self.causal = causal
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, salt: int = 0) -> Tensor:
         """Return what each token takes from the others.
@@ -35,9 +46,36 @@ class AttentionCore(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} must define forward(q, k, v, valid, salt)")
 
+    def start(self, batch: int, like: Tensor) -> State:
+        """Return the state before the first token, for `batch` rows, on the device of `like` and for its dtype.
+
+        Raises:
+            UsageError: The kind is not causal.
+        """
+        raise TypeError(f"{type(self).__name__} must define start(batch, like)")
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the output of the next token and the state after it; no argument is changed in place.
+
+        Args:
+            q: The token's query `[B, H, E]`.
+            k: Its key `[B, H, E]`.
+            v: Its value `[B, H, E]`.
+            state: From `start`, or from the step before.
+
+        Returns:
+            `[B, H, E]`, the row of this token in `forward` over all tokens so far, all valid; and the next state.
+        """
+        raise TypeError(f"{type(self).__name__} must define step(q, k, v, state)")
+
     def checkpointing_note(self) -> str | None:
         """Return why recomputing this core saves no memory, None where it does save."""
         return None
+
+    def refuse_steps(self) -> None:
+        """Raise UsageError unless this core is causal: only then does a token's output not wait for later ones."""
+        if not self.causal:
+            raise UsageError("only causal attention goes token by token: build it with causal=True")
 
 
 class AttentionLayer(nn.Module):
@@ -84,6 +122,20 @@ class AttentionLayer(nn.Module):
         else:
             mixed = self.core(q, k, v, valid, salt)
         return self.dropout(self.output(mixed.transpose(1, 2).flatten(2)), salt)
+
+    def start(self, batch: int) -> State:
+        """Return the state before the first token, for `batch` rows; UsageError when the core is not causal."""
+        return self.core.start(batch, self.query.weight)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the attention branch `[B, D]` of the next token, states x `[B, D]`, and the state after it.
+
+        Evaluation only: no dropout is drawn.
+        """
+        heads = (self.core.num_heads, self.core.head_dim)
+        q, k, v = (projection(x).unflatten(-1, heads) for projection in (self.query, self.key, self.value))
+        mixed, state = self.core.step(q, k, v, state)
+        return self.output(mixed.flatten(1)), state
 
     def checkpointing_note(self) -> str | None:
         """Return why the gradient checkpointing asked for saves no memory; None where it does, or was not asked for."""

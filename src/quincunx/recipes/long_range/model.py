@@ -1,4 +1,4 @@
-"""The classifier of the Long Range Arena: embeddings, encoder, pooling, a head of two layers.
+"""The models of the Long Range Arena: one trunk, and a head that classifies sequences or restores masked tokens.
 
 The trunk is the same for every attention kind, so that a comparison of kinds compares nothing else.
 B batch, S sequence, D model width.
@@ -11,20 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quincunx.nn.attention import attention_core
+from quincunx.nn.attention import NoAttention, attention_core
 from quincunx.nn.attention.layer import AttentionLayer
 from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.encoder import Encoder, initialise_linear
 from quincunx.nn.pooling import cls_pool, mean_pool
 from quincunx.nn.positions import Positions
 from quincunx.recipes.long_range.config import LongRangeConfig
+from quincunx.recipes.long_range.source import PADDING
+from quincunx.recipes.long_range.tasks import TASKS
 
-PADDING = 0
-"""Token id of padding: its embedding is zero and stays so."""
+SECOND = 1 << 16
+"""Added to the salt of random masks for the second sequence of a pair: its masks are its own."""
 
 
-class LongRangeClassifier(nn.Module):
-    """Classifies token sequences.
+class Trunk(nn.Module):
+    """Embeddings, positions, encoder.
 
     Dropout (`encoder.dropout`) is on the embeddings, on each block's attention branch, inside and after its
     feedforward; `encoder.attention_dropout` on the output of each attention layer, before the branch's own.
@@ -35,12 +37,13 @@ class LongRangeClassifier(nn.Module):
     and N(0, 1) beside fixed ones, whose sines would otherwise drown the tokens.
 
     Args:
-        config: The whole config, checked; `encoder` and `attention` are read.
+        config: The whole config, checked and decided; `encoder` and `attention` are read.
     """
 
     def __init__(self, config: LongRangeConfig) -> None:
         super().__init__()
         encoder = config.encoder
+        assert encoder.vocab_size is not None and encoder.max_seq_len is not None  # decided by the recipe
         self.cls_token = encoder.vocab_size - 1 if encoder.pooling == "cls" else None
         learned = encoder.positions == "learned"
         rows = encoder.max_seq_len + (self.cls_token is not None)
@@ -55,20 +58,14 @@ class LongRangeClassifier(nn.Module):
             dropout=encoder.dropout,
             tied_weights=encoder.tied_weights,
         )
-        self.classifier = nn.Sequential(
-            nn.Linear(encoder.embedding_dim, encoder.hidden_dim),
-            nn.ReLU(),
-            nn.Linear(encoder.hidden_dim, encoder.num_classes),
-        )
         with torch.no_grad():
             nn.init.normal_(self.embedding.weight, std=0.02 if learned else 1.0)
             self.embedding.weight[PADDING] = 0
-        for module in self.classifier:
-            if isinstance(module, nn.Linear):
-                initialise_linear(module)
 
-    def forward(self, tokens: Tensor, lengths: Tensor, padded: bool | None = None) -> Tensor:
-        """Return logits `[B, classes]`; padding further changes nothing.
+    def states(
+        self, tokens: Tensor, lengths: Tensor, padded: bool | None = None, salt: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the final states `[B, S, D]`, one more with a cls token, and which are valid; None: all.
 
         Args:
             tokens: Token ids `[B, S]`, int64, PADDING after each sequence's end.
@@ -76,6 +73,7 @@ class LongRangeClassifier(nn.Module):
                 waiting for the device.
             padded: False promises that all lengths are S, which saves the mask. None finds out when the lengths lie on
                 the CPU and the model is not being compiled, and otherwise takes them for padded.
+            salt: Tells passes of the same rows through the trunk apart.
 
         Raises:
             DataError: The sequences are longer than the position table.
@@ -88,10 +86,13 @@ class LongRangeClassifier(nn.Module):
         valid = None
         if padded is not False:
             valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths.to(tokens.device)[:, None]
-        x = self.embedding_dropout(self.positions(self.embedding(tokens)))
-        states = self.encoder(x, valid)
-        pooled = mean_pool(states, valid) if self.cls_token is None else cls_pool(states)
-        return self.classifier(pooled)
+        x = self.embedding_dropout(self.positions(self.embedding(tokens)), salt)
+        return self.encoder(x, valid, salt), valid
+
+    def pooled(self, tokens: Tensor, lengths: Tensor, padded: bool | None = None, salt: int = 0) -> Tensor:
+        """Return one vector a sequence `[B, D]`; arguments as in `states`."""
+        states, valid = self.states(tokens, lengths, padded, salt)
+        return mean_pool(states, valid) if self.cls_token is None else cls_pool(states)
 
     def checkpointing_note(self) -> str | None:
         """Return why the gradient checkpointing that the config asks for saves no memory, if so."""
@@ -99,6 +100,76 @@ class LongRangeClassifier(nn.Module):
             if isinstance(module, AttentionLayer):
                 return module.checkpointing_note()
         return None
+
+
+class LongRangeClassifier(Trunk):
+    """Classifies sequences, or pairs of them: one trunk reads both, and the head sees a, b, a · b and a − b.
+
+    Args:
+        config: The whole config, checked and decided; `task`, `encoder` and `attention` are read.
+    """
+
+    def __init__(self, config: LongRangeConfig) -> None:
+        super().__init__(config)
+        encoder = config.encoder
+        assert encoder.num_classes is not None
+        self.parts = TASKS[config.task].parts
+        width = encoder.embedding_dim * (4 if self.parts == 2 else 1)
+        self.classifier = nn.Sequential(
+            nn.Linear(width, encoder.hidden_dim), nn.ReLU(), nn.Linear(encoder.hidden_dim, encoder.num_classes)
+        )
+        for module in self.classifier:
+            if isinstance(module, nn.Linear):
+                initialise_linear(module)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        padded: bool | None = None,
+        second_tokens: Tensor | None = None,
+        second_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits `[B, classes]`; padding further changes nothing.
+
+        Args:
+            tokens: Token ids `[B, S]`, int64, PADDING after each sequence's end.
+            lengths: `[B]` int64: valid tokens of each row; see `Trunk.states`.
+            padded: False promises that all lengths are S; see `Trunk.states`.
+            second_tokens: Of pairs, the second sequences `[B, S]`.
+            second_lengths: Of pairs, their valid tokens `[B]`.
+
+        Raises:
+            DataError: The sequences are longer than the position table.
+        """
+        pooled = self.pooled(tokens, lengths, padded)
+        if self.parts == 2:
+            assert second_tokens is not None and second_lengths is not None
+            other = self.pooled(second_tokens, second_lengths, padded, salt=SECOND)
+            pooled = torch.cat([pooled, other, pooled * other, pooled - other], dim=-1)
+        return self.classifier(pooled)
+
+
+class LongRangeDenoiser(Trunk):
+    """Says for every token of a sequence what it was before it was masked.
+
+    Args:
+        config: The whole config, checked and decided; `encoder` and `attention` are read.
+    """
+
+    def __init__(self, config: LongRangeConfig) -> None:
+        super().__init__(config)
+        encoder = config.encoder
+        assert encoder.vocab_size is not None
+        self.restore = nn.Linear(encoder.embedding_dim, encoder.vocab_size)
+        initialise_linear(self.restore)
+
+    def forward(self, tokens: Tensor, lengths: Tensor, chosen: Tensor) -> Tensor:
+        """Return logits `[M, vocabulary]` for the M tokens that `chosen [B, S]` marks, row by row."""
+        states, _ = self.states(tokens, lengths)
+        if self.cls_token is not None:
+            states = states[:, 1:]
+        return self.restore(states[chosen])
 
 
 def attention_layer(config: LongRangeConfig) -> AttentionLayer | None:
@@ -110,7 +181,7 @@ def attention_layer(config: LongRangeConfig) -> AttentionLayer | None:
         options = section.model_dump()
     grad_checkpointing = options.pop("grad_checkpointing", False)
     encoder = config.encoder
-    core = attention_core(kind, encoder.num_heads, encoder.head_dim, options)
-    if core is None:
+    core = attention_core(kind, encoder.num_heads, encoder.head_dim, {"causal": config.attention.causal, **options})
+    if isinstance(core, NoAttention):
         return None
     return AttentionLayer(encoder.embedding_dim, core, encoder.attention_dropout, grad_checkpointing)

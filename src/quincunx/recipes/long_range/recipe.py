@@ -13,37 +13,79 @@ from torch import nn
 
 from quincunx.config.schema import Sizes
 from quincunx.data.batch import Batch
+from quincunx.data.loader import Collate
 from quincunx.engine.experiment import Experiment, Parts
 from quincunx.engine.runtime import Runtime
-from quincunx.errors import DataError
+from quincunx.errors import UsageError
+from quincunx.recipes.long_range.asked import read_rows
+from quincunx.recipes.long_range.baselines import scalars_of
 from quincunx.recipes.long_range.config import LongRangeConfig
-from quincunx.recipes.long_range.data import Examples, listops, load_splits
-from quincunx.recipes.long_range.evaluate import SCALARS, ClassificationEvaluator, predict_classes
-from quincunx.recipes.long_range.model import LongRangeClassifier
-from quincunx.recipes.long_range.objective import Classification
-from quincunx.recipes.long_range.source import SequenceSource, collate
+from quincunx.recipes.long_range.data import SPLITS, Splits, check, load_splits
+from quincunx.recipes.long_range.evaluate import (
+    DENOISING_SCALARS,
+    ClassificationEvaluator,
+    DenoisingEvaluator,
+    predict_classes,
+)
+from quincunx.recipes.long_range.model import LongRangeClassifier, LongRangeDenoiser
+from quincunx.recipes.long_range.objective import Classification, Denoising
+from quincunx.recipes.long_range.source import Masking, SequenceSource, SingleSource, collate
+from quincunx.recipes.long_range.tasks import TASKS, mask_token, needed_vocabulary, pretrains, usual_length
 
 log = logging.getLogger("quincunx")
 
 
 @dataclass(frozen=True)
 class LongRange:
-    """The recipe's four functions; the table in `quincunx.recipes` leads here."""
+    """The recipe's functions; the table in `quincunx.recipes` leads here."""
 
     def decide(self, config: LongRangeConfig) -> tuple[LongRangeConfig, list[str]]:
-        """Return the config with what it leaves open decided, and a sentence on each decision."""
-        if config.attention.kind is not None:
-            return config, []
-        attention = config.attention.model_copy(update={"kind": "softmax"})
-        return config.model_copy(update={"attention": attention}), ["no attention.kind given: softmax"]
+        """Return the config with what it leaves open decided, and a sentence on what may surprise."""
+        notes: list[str] = []
+        attention, encoder, data, task = config.attention, config.encoder, config.data, TASKS[config.task]
+        if attention.kind is None:
+            attention = attention.model_copy(update={"kind": "softmax"})
+            notes.append("no attention.kind given: softmax")
+        followed = {
+            "vocab_size": encoder.vocab_size or needed_vocabulary(config),
+            "max_seq_len": encoder.max_seq_len or usual_length(config),
+            "num_classes": encoder.num_classes or task.classes,
+        }
+        encoder = encoder.model_copy(update=followed)
+        data = data.model_copy(update={"overlong": data.overlong or task.overlong})
+        return config.model_copy(update={"attention": attention, "encoder": encoder, "data": data}), notes
+
+    def prelude(self, config: LongRangeConfig) -> dict[str, Any] | None:
+        """Return the changes that make a decided config its self-pretraining, by dotted path; None without any."""
+        if not pretrains(config):
+            return None
+        chosen = config.pretraining
+        changes: dict[str, Any] = {
+            "objective": "denoising",
+            "budget": {"updates": chosen.updates, "epochs": chosen.epochs},
+            "pretraining": {"mask_share": chosen.mask_share},
+            "evaluate.metric": None,
+            "evaluate.goal": None,
+            "evaluate.patience": None,
+        }
+        if chosen.learning_rate is not None:
+            changes["optimizer.learning_rate"] = chosen.learning_rate
+        return changes
 
     def parts(self, config: LongRangeConfig) -> Parts:
-        """Return model and objective, freshly initialised from torch's default generator."""
+        """Return model and objective of a decided config, freshly initialised from torch's default generator."""
+        longest = config.encoder.max_seq_len
+        assert longest is not None
+        denoises = config.objective == "denoising"
+        sequences = 1 if denoises else TASKS[config.task].parts
+        form = _collate(config)
 
         def sample(rows: int, length: int | None) -> Batch:
-            length = min(length or config.encoder.max_seq_len, config.encoder.max_seq_len)
-            return collate([(np.ones(length, np.uint8), 0)] * rows, range(rows), range(rows), 0)
+            one = np.ones(min(length or longest, longest), np.uint8)
+            return form([((one,) * sequences, 0)] * rows, range(rows), range(rows), 0)
 
+        if denoises:
+            return Parts(LongRangeDenoiser(config), Denoising(), sample)
         return Parts(LongRangeClassifier(config), Classification(), sample)
 
     def chunk_samples(self, config: LongRangeConfig) -> int | None:
@@ -61,37 +103,38 @@ class LongRange:
 
         `explicit` are the dotted paths that somebody set: an explicit count must be there, a default one is a ceiling.
         """
-        splits = load_splits(config.data, config.debug.limit, explicit=set(explicit), on_progress=on_progress)
-        longest = config.encoder.max_seq_len
-        source = SequenceSource(splits.train, longest)
+        encoder, data, task = config.encoder, config.data, TASKS[config.task]
+        assert encoder.max_seq_len is not None and encoder.num_classes is not None and data.overlong is not None
+        splits = load_splits(config.task, data, config.debug.limit, explicit=set(explicit), on_progress=on_progress)
+        notes = [*splits.notes, *check(splits, encoder.num_classes, encoder.max_seq_len, data.overlong)]
+        longest = encoder.max_seq_len
+        denoises = config.objective == "denoising"
+        source = SingleSource(splits.train, longest) if denoises else SequenceSource(splits.train, longest)
         sizes = Sizes(
-            train=len(splits.train),
-            evaluation={"dev": len(splits.dev), "test": len(splits.test)},
-            vocabulary=listops.VOCABULARY_SIZE,
+            train=len(source),
+            evaluation={split: len(splits.of(split)) for split in ("dev", "test")},
+            vocabulary=task.vocabulary,
             longest=int(splits.train.lengths.max()),
-            mean_length=float(splits.train.lengths.mean()),
+            mean_length=float(source.lengths.mean()),
         )
-        evaluators = {
-            split: ClassificationEvaluator(split, SequenceSource(examples, longest), splits.train)
-            for split, examples in (("dev", splits.dev), ("test", splits.test))
-        }
-        notes = list(splits.notes)
-        model = self.parts(config)
-        checkpointing = getattr(model.model, "checkpointing_note", lambda: None)()
+        parts = self.parts(config)
+        checkpointing = getattr(parts.model, "checkpointing_note", lambda: None)()
         if checkpointing:
             notes.append(checkpointing)
-        counts = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
+        counts = {split: len(splits.of(split)) for split in SPLITS}
+        evaluators = {split: _evaluator(config, split, splits) for split in ("dev", "test")}
+        scalars = DENOISING_SCALARS if denoises else scalars_of(config.task)
         return Experiment(
-            config=config.model_copy(update={"data": config.data.model_copy(update=counts)}),
-            parts=model,
+            config=config.model_copy(update={"data": data.model_copy(update=counts)}),
+            parts=parts,
             source=source,
-            collate=collate,
+            collate=_collate(config),
             sizes=sizes,
             evaluators={"dev": evaluators["dev"]},
             final_evaluators={"test": evaluators["test"]},
-            metric="dev/accuracy",
-            goal="max",
-            metrics=[f"dev/{name}" for name in SCALARS],
+            metric="dev/loss" if denoises else "dev/accuracy",
+            goal="min" if denoises else "max",
+            metrics=[f"dev/{name}" for name in scalars],
             chunk_samples=self.chunk_samples(config),
             notes=notes,
             fingerprints=splits.fingerprints,
@@ -101,25 +144,22 @@ class LongRange:
     def predict(
         self, config: LongRangeConfig, model: nn.Module, runtime: Runtime, rows: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return for each row `{"source": "[MAX 1 2 ]"}` its predicted class and the classes' probabilities.
+        """Return for each row (see `asked.read_rows`) its predicted class and the classes' probabilities.
 
-        Raises DataError for a row without a source or with one that is not a ListOps expression.
+        Raises DataError for a row that is not of the task, UsageError for a model that does not classify.
         """
-        sequences: list[bytes] = []
-        for number, row in enumerate(rows, 1):
-            text = row.get("source")
-            if not isinstance(text, str):
-                raise DataError(f'row {number}: expected a text under "source", found {text!r}')
-            try:
-                sequences.append(_checked(text))
-            except ValueError as error:
-                raise DataError(f"row {number}: {error}") from error
-        if not sequences:
+        if not isinstance(model, LongRangeClassifier):
+            raise UsageError(
+                "this run denoises, it has no classes to predict: name a run with objective classification"
+            )
+        examples = read_rows(config.task, rows)
+        if not len(examples):
             return []
         longest = config.encoder.max_seq_len
-        if cut := sum(len(tokens) > longest for tokens in sequences):
-            log.warning("%d of %d expressions are cut to encoder.max_seq_len (%d)", cut, len(sequences), longest)
-        source = SequenceSource(Examples.of(sequences, [0] * len(sequences)), longest)
+        assert longest is not None
+        if cut := int((examples.lengths > longest).sum()):
+            log.warning("%d of %d rows are cut to encoder.max_seq_len (%d)", cut, len(examples), longest)
+        source = SequenceSource(examples, longest)
         probabilities = predict_classes(model, source, runtime, config.update.batch_size)[1]
         return [
             {"prediction": int(row.argmax()), "probabilities": [round(float(p), 6) for p in row]}
@@ -127,13 +167,19 @@ class LongRange:
         ]
 
 
-def _checked(text: str) -> bytes:
-    """Return the tokens of a ListOps expression; ValueError when it is none."""
-    tokens = listops.tokenize(text.encode("utf-8", "backslashreplace"))
-    fault = listops.examine(np.frombuffer(tokens, np.uint8), np.array([0, len(tokens)])).faults[0]
-    if fault != listops.SOUND:
-        raise ValueError(f"not a ListOps expression: {listops.FAULTS[fault]}")
-    return tokens
+def _collate(config: LongRangeConfig) -> Collate:
+    if config.objective == "denoising":
+        return Masking(config.pretraining.mask_share, mask_token(config))
+    return collate
+
+
+def _evaluator(config: LongRangeConfig, split: str, splits: Splits) -> ClassificationEvaluator | DenoisingEvaluator:
+    longest = config.encoder.max_seq_len
+    assert longest is not None
+    examples = splits.of(split)
+    if config.objective == "denoising":
+        return DenoisingEvaluator(split, SingleSource(examples, longest), _collate(config))
+    return ClassificationEvaluator(config.task, split, SequenceSource(examples, longest), splits.train)
 
 
 RECIPE = LongRange()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.long_range.data.examples import Examples
-from quincunx.recipes.long_range.data.listops import CLOSE, DIGIT, OPERATOR, examine
+from quincunx.recipes.long_range.data.listops.language import CLOSE, DIGIT, OPERATOR, examine
 from quincunx.seeds import address
 
 PATIENCE = 5_000_000

@@ -13,7 +13,7 @@ import numpy as np
 
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
-from quincunx.recipes.long_range.data.listops import FAULTS, examine, tokenize
+from quincunx.recipes.long_range.data.listops.language import FAULTS, examine, tokenize
 
 TOLERATED_SHARE = 0.01
 TOLERATED_ROWS = 10
@@ -24,17 +24,21 @@ _LONGEST_HEADER = 4096
 
 
 def read_tsv(
-    path: str | Path, limit: int | None = None, on_bad: Callable[[SkippedRow], None] | None = None
+    path: str | Path,
+    limit: int | None = None,
+    on_bad: Callable[[SkippedRow], None] | None = None,
+    lines: list[int] | None = None,
 ) -> Examples:
     """Return the sound rows of a file, the first `limit` of them if given.
 
     The header names the columns `Source` (an expression, with or without parentheses) and `Target` (its value) in
     either order. FIRST and LAST become the unknown token; the labels of such rows are taken on trust. `on_bad` is told
-    of every row that is left out, in order. DataError: no such file, another header, no sound row, or bad rows that are
+    of every row that is left out, in order; `lines` gets the line number of every row that is used. DataError: no such
+    file, another header, no sound row, or bad rows that are
     at least 10 and more than 1 % of those read.
     """
     path = Path(path)
-    reader = _Reader(path, on_bad)
+    reader = _Reader(path, on_bad, lines if lines is not None else [])
     try:
         with path.open("rb") as file:
             source_first = _source_first(path, file.readline(_LONGEST_HEADER))
@@ -54,8 +58,9 @@ def read_tsv(
 class _Reader:
     """The rows of one file so far; brackets and values are checked for many rows at once."""
 
-    def __init__(self, path: Path, on_bad: Callable[[SkippedRow], None] | None) -> None:
+    def __init__(self, path: Path, on_bad: Callable[[SkippedRow], None] | None, lines: list[int]) -> None:
         self.path = path
+        self.lines = lines
         self.on_bad = on_bad
         self.parts: list[Examples] = []
         self.good = 0
@@ -97,6 +102,7 @@ class _Reader:
                 self._bad_pending.append(SkippedRow(str(self.path), self._lines[index], reason))
             sound = (findings.faults == 0) & ~wrong
             self.good += int(sound.sum())
+            self.lines.extend(self._lines[index] for index in np.flatnonzero(sound))
             self.parts.append(part if sound.all() else part.where(sound))
         self._report_bad()
         self._rows, self._labels, self._lines, self._tokens = [], [], [], 0

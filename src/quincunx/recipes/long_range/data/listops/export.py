@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +14,10 @@ import numpy as np
 
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.long_range.data.examples import Examples
-from quincunx.recipes.long_range.data.generator import Parameters, distinct_examples, shuffled
-from quincunx.recipes.long_range.data.listops import format_source
+from quincunx.recipes.long_range.data.listops.generator import Parameters, distinct_examples, shuffled
+from quincunx.recipes.long_range.data.listops.language import format_source
 from quincunx.recipes.long_range.data.partial import BeingWritten, finish, partial_file
+from quincunx.recipes.long_range.data.splits import Progress
 from quincunx.runs.files import to_json, write_atomically
 
 FORMAT = 1
@@ -25,9 +26,6 @@ FORMAT = 1
 FILE_NAMES = {"train": "basic_train.tsv", "dev": "basic_val.tsv", "test": "basic_test.tsv"}
 """Split -> official file name."""
 MANIFEST_NAME = "listops.json"
-
-Progress = Callable[[int, int], None]
-"""Called with the number of examples done and wanted."""
 
 
 @dataclass(frozen=True)
