@@ -61,7 +61,7 @@ def resident(field: str) -> int:
 
 
 def measured(
-    core: nn.Module, tokens: list[Tensor], gradient: Tensor, repeats: int, device: torch.device
+    core: nn.Module, tokens: list[Tensor], gradient: Tensor, repeats: int, device: torch.device, clock: str = "wall"
 ) -> Callable[[], float]:
     """Return a function that runs a core forward and backward and returns milliseconds of one pass."""
 
@@ -71,7 +71,7 @@ def measured(
             torch.autograd.grad(core(*tokens, None), tokens, gradient)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return watch.read().wall / repeats * 1e3
+        return getattr(watch.read(), clock) / repeats * 1e3
 
     return run
 
@@ -88,6 +88,9 @@ def main() -> None:
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-softmax-beyond", type=int, default=16384, help="longer sequences without it")
+    parser.add_argument(
+        "--clock", default="wall", choices=("wall", "cpu"), help="cpu: of all threads, on a busy machine"
+    )
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -95,7 +98,8 @@ def main() -> None:
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else machine(arguments.threads)
     print(
         f"{place}; {arguments.dtype}, batch {arguments.batch}, {arguments.heads} heads of width {arguments.width}, "
-        f"{'causal, ' if arguments.causal else ''}forward + backward, {arguments.rounds} rounds\n"
+        f"{'causal, ' if arguments.causal else ''}forward + backward, {arguments.clock} time, "
+        f"{arguments.rounds} rounds\n"
     )
     rows = []
     for length in arguments.lengths:
@@ -109,7 +113,10 @@ def main() -> None:
         if length > arguments.no_softmax_beyond:
             del contestants["softmax"]
         repeats = max(4096 // length, 1)
-        runs = {name: measured(core, tokens, gradient, repeats, device) for name, core in contestants.items()}
+        runs = {
+            name: measured(core, tokens, gradient, repeats, device, arguments.clock)
+            for name, core in contestants.items()
+        }
         slow = length > 4096
         times = alternate(runs, 3 if slow else arguments.rounds, warmup=0 if slow else 1)
         for name, core in contestants.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import cos, erf, sin
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def softmax_attention(weights: Weights, name: str, x: np.ndarray, heads: int, he
     return linear(weights, f"{name}.output", np.concatenate(outputs, axis=1))
 
 
-def logits(
+def states(
     weights: Weights,
     tokens: Sequence[int],
     *,
@@ -55,7 +56,7 @@ def logits(
     learned: bool,
     cls: bool,
 ) -> np.ndarray:
-    """Return the logits of one sequence of token ids without padding."""
+    """Return the final state of every token of one sequence without padding, the cls token's first."""
     embedding = weights["embedding.weight"]
     ids = [len(embedding) - 1, *tokens] if cls else list(tokens)
     x = np.stack([embedding[token] for token in ids])
@@ -71,6 +72,31 @@ def logits(
             x = x + softmax_attention(weights, f"{block}.attention", normed, heads, head_dim)
         hidden = gelu(linear(weights, f"{block}.feedforward.widen", norm(weights, f"{block}.feedforward_norm", x)))
         x = x + linear(weights, f"{block}.feedforward.narrow", hidden)
-    x = norm(weights, "encoder.norm", x)
-    pooled = x[0] if cls else sum(x) / len(x)
-    return linear(weights, "classifier.2", np.maximum(linear(weights, "classifier.0", pooled), 0))
+    return norm(weights, "encoder.norm", x)
+
+
+def pooled(weights: Weights, tokens: Sequence[int], *, cls: bool, **shape: Any) -> np.ndarray:
+    """Return the vector that stands for one sequence of token ids without padding; arguments as in `states`."""
+    x = states(weights, tokens, cls=cls, **shape)
+    return x[0] if cls else sum(x) / len(x)
+
+
+def head(weights: Weights, features: np.ndarray) -> np.ndarray:
+    """Return the logits for what the classifier's head sees."""
+    return linear(weights, "classifier.2", np.maximum(linear(weights, "classifier.0", features), 0))
+
+
+def logits(weights: Weights, tokens: Sequence[int], **shape: Any) -> np.ndarray:
+    """Return the logits of one sequence of token ids without padding; `shape` as in `states`."""
+    return head(weights, pooled(weights, tokens, **shape))
+
+
+def pair_logits(weights: Weights, first: Sequence[int], second: Sequence[int], **shape: Any) -> np.ndarray:
+    """Return the logits of one pair of sequences, from a, b, a * b and a - b; `shape` as in `states`."""
+    a, b = pooled(weights, first, **shape), pooled(weights, second, **shape)
+    return head(weights, np.array([*a, *b, *(x * y for x, y in zip(a, b)), *(x - y for x, y in zip(a, b))]))
+
+
+def restored(weights: Weights, tokens: Sequence[int], place: int, *, cls: bool, **shape: Any) -> np.ndarray:
+    """Return the denoiser's logits over the vocabulary for one place of a sequence; `shape` as in `states`."""
+    return linear(weights, "restore", states(weights, tokens, cls=cls, **shape)[place + 1 if cls else place])

@@ -1,4 +1,4 @@
-"""Transforms whose gradients count mirror images: their values, and that a whole way there and back is right."""
+"""Transforms with gradients of whole spectra: their values, and that a way there and back is right."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ def test_first_and_second_gradients_against_differences(width):
 
     assert torch.autograd.gradcheck(function, vectors(width))
     assert torch.autograd.gradgradcheck(function, vectors(width))
+
+
+@pytest.mark.parametrize("width", [4, 5])
+def test_gradients_of_a_spectrum_are_those_of_the_whole_spectrum(width):
+    (x,) = vectors(width, 1)
+    factors = torch.randn_like(x)
+    half, whole = transform(x), torch.fft.fft(x)
+    (found,) = torch.autograd.grad(inverse_transform(half, width), half, factors)
+    (expected,) = torch.autograd.grad(torch.fft.ifft(whole).real, whole, factors)
+    assert torch.allclose(found, expected[:, : width // 2 + 1], atol=1e-12)
 
 
 @pytest.mark.parametrize("width", [6, 7])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -33,7 +33,7 @@ def paddles_of(drawn: Drawn) -> list[reference.Paddle]:
 
 
 def check_connectivity(parameters: Parameters, drawn: Drawn) -> None:
-    """Contours are what the flood fill finds, the masks are its points, and the label is whether the markers are joined."""
+    """Contours are what the flood fill finds, masks are its points, the label is whether the markers are joined."""
     paddles = paddles_of(drawn)
     radius = drawn.margin + parameters.paddle_thickness / 2
     found = reference.groups(paddles, radius, drawn.scale)
@@ -62,7 +62,7 @@ def test_the_label_says_whether_the_markers_are_connected(size, count):
     assert {image.label for image in drawn} == {0, 1}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.builds(
         Parameters,
@@ -83,10 +83,12 @@ def test_the_label_says_whether_the_markers_are_connected(size, count):
     st.integers(0, 10**9),
 )
 def test_the_label_is_connectivity_whatever_the_settings(parameters, number):
-    try:
-        drawn = draw(parameters, number)
-    except DataError:  # no room: rare in these ranges
-        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator_module, "PATIENCE", 200)
+        try:
+            drawn = draw(parameters, number)
+        except DataError:  # no room
+            assume(False)
     check_connectivity(parameters, drawn)
 
 
@@ -220,8 +222,8 @@ def test_the_brightest_point_is_white_and_markers_stand_out(arena):
         assert drawn.image.max() == 255
         (y0, x0), (y1, x1) = drawn.markers
         assert min(drawn.image[y0, x0], drawn.image[y1, x1]) > 120
-    background = np.median(np.stack([drawn.image for drawn in arena[:100]]))
-    assert background == 0
+    # Away from what is drawn the filter leaves a grey value or two.
+    assert np.median([drawn.image for drawn in arena[:100]]) <= 2
 
 
 def test_long_contours_have_the_contrast_that_is_asked_for():
@@ -245,7 +247,7 @@ def test_shrinking_is_the_lanczos_filter_of_image_libraries():
     generator = np.random.default_rng(0)
     for scale in (2, 3):
         drawing = np.zeros((20 * scale + 1, 20 * scale + 1), bool)
-        drawing[4 * scale : -4 * scale, 4 * scale : -4 * scale] = generator.random((12 * scale + 1,) * 2) < 0.4
+        drawing[4 * scale : -4 * scale, 4 * scale : -4 * scale] = generator.random((12 * scale + 1,) * 2) < 0.2
         padded = np.pad(drawing, scale).astype(np.uint8) * 255  # the library's pixels reach half a pixel farther
         edge = scale + 0.5 - scale / 2
         size = 21 * scale
@@ -254,9 +256,7 @@ def test_shrinking_is_the_lanczos_filter_of_image_libraries():
         )
         ours = shrink(drawing, scale)
         assert ours.max() > 120
-        # The library rounds and clips between the two directions as well.
-        inner = (slice(4, -4),) * 2
-        assert np.abs(ours[inner] - np.asarray(theirs, np.int64)[inner]).mean() < 2
+        assert np.abs(ours - np.asarray(theirs, np.int64)).max() <= 1
 
 
 # A set as a pure function
@@ -268,7 +268,11 @@ def digest(*arrays: np.ndarray) -> str:
 
 @pytest.mark.parametrize(
     ("size", "count", "layout", "pixels"),
-    [(16, 20, "", ""), (32, 20, "", ""), (128, 2, "", "")],
+    [
+        (16, 20, "5910690646cc8b42", "95d989ad8640dfc0"),
+        (32, 20, "9e32c5703955d72e", "058f4e832b811aa6"),
+        (128, 2, "2b4587670758b98a", "ebbf09f145b32212"),
+    ],
 )
 def test_the_generator_never_drifts(size, count, layout, pixels):
     drawn = [draw(preset(size), number) for number in range(count)]
@@ -301,10 +305,10 @@ def test_processes_draw_the_same_images_in_the_same_order():
         assert (labels == their).all()
 
 
-def test_a_process_that_fails_says_why(monkeypatch):
-    crowded = replace(ARENA, resolution=8, seed_distance=1, contour_length=3, margins=(1,), padding=1)
-    with pytest.raises(DataError, match=r"Pathfinder image 0: in 100,000 attempts .* 8 x 8"):
-        list(in_order(crowded, 0, 4, 2, workers=2))
+def test_a_process_that_fails_says_why():
+    too_long = replace(ARENA, paddle_length=27, padding=6, contour_length=2)
+    with pytest.raises(DataError, match=r"^Pathfinder image 0: in 100,000 attempts .* never found room to begin"):
+        list(in_order(too_long, 0, 4, 2, workers=2))
 
 
 def test_splits_are_consecutive_and_whole():

@@ -1,9 +1,8 @@
-"""The real Fourier transform with the gradient of a spectrum's every bin counting the bin's mirror image too.
+"""The real Fourier transform, its half spectra having the gradients that the whole spectra would have.
 
-torch's own gradients count a half spectrum's bins as independent numbers: the way back through a transform then fills
-the spectrum up and takes a complex transform of full length, and the way back through an inverse doubles most bins.
-Counted with their mirror images, the two ways back are the other transform, at half the cost. The gradients of what
-lies between are the same for both ways to count as long as it does not mix bins.
+torch takes the bins of a half spectrum for all there is: the way back through a transform then fills the spectrum up
+and takes a complex transform of full length, and the way back through an inverse doubles most bins. With the gradients
+of whole spectra, whose bins and mirror images count each for itself, the way back through either is the other.
 
 E width, F = E // 2 + 1 bins.
 """
@@ -21,8 +20,8 @@ from quincunx.nn.attention.hrr import FLOOR
 def transform(x: Tensor) -> Tensor:
     """Return the spectra `[..., F]` of x `[..., E]`, float32 or wider.
 
-    Gradients are right only where all of the spectrum ends in `inverse_transform`, and nothing in between adds up,
-    compares or weighs bins by one another: products, conjugates, magnitudes bin by bin, and sums over other dimensions.
+    Gradients are right only where all that comes of the spectrum ends in `inverse_transform`, and nothing in between
+    mixes bins: products, conjugates and magnitudes bin by bin, and sums over other dimensions.
     """
     if torch.compiler.is_compiling():
         return torch.fft.rfft(x)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from quincunx.errors import UsageError
 from quincunx.nn.attention.gate import agreement, gate_weights, valid_counts
 from quincunx.nn.attention.layer import AttentionCore, State
-from quincunx.nn.attention.spectral import SpectralForm, SpectralGate, compile_function, gated
+from quincunx.nn.attention.spectral import SpectralForm, SpectralGate, compile_method, variant, gated
 
 SLICE = 1 << 20
 """Bytes of an array that eager code goes through at a time: from 32 MiB on glibc maps every block anew."""
@@ -42,11 +42,11 @@ class TimeForm(nn.Module):
         super().__init__()
         self.width = width
 
-    def widen(self, vectors: Tensor) -> Tensor:
+    def split(self, vectors: Tensor) -> Tensor:
         """Return the vectors: as they come they can be bound."""
         return vectors
 
-    def narrow(self, vectors: Tensor) -> Tensor:
+    def merge(self, vectors: Tensor) -> Tensor:
         """Return the vectors."""
         return vectors
 
@@ -156,7 +156,7 @@ class Mix(nn.Module):
         """Return the bound pairs of keys and values `[B, H, S, E]`, nothing for tokens not valid `[B, S]`."""
         if valid is not None:
             k = k.masked_fill(~valid[:, None, :, None], 0.0)
-        return self.form.bind(self.form.widen(k), self.form.widen(v))
+        return self.form.bind(self.form.split(k), self.form.split(v))
 
     def answers(
         self, q: Tensor, v: Tensor, traces: Sequence[Tensor], root: Tensor, scale: Tensor, query_maps: Tensor | None
@@ -172,7 +172,7 @@ class Mix(nn.Module):
             query_maps: `[R - 1, H, E, E]` or None.
         """
         found = [
-            self.form.narrow(self.form.retrieve(trace / root, self.form.widen(query)))
+            self.form.merge(self.form.retrieve(trace / root, self.form.split(query)))
             for trace, query in zip(traces, _mapped(q, query_maps), strict=True)
         ]
         score = sum(agreement(v, one, self.score) for one in found) / len(found)
@@ -188,8 +188,8 @@ class Mix(nn.Module):
 
 
 @functools.cache
-def _compiled(settings: tuple[Form, int, bool, Score, bool, bool]) -> Callable[..., Tensor]:
-    return compile_function(Mix(*settings).forward)
+def _compiled(settings: tuple[Form, int, bool, Score, bool, bool], _: tuple[Any, ...]) -> Callable[..., Tensor]:
+    return compile_method(Mix(*settings).forward)
 
 
 class HrrBundledAttention(AttentionCore):
@@ -259,10 +259,9 @@ class HrrBundledAttention(AttentionCore):
             scale = self._scale(q)
             compiled = self.compile_passes and not torch.compiler.is_compiling()
             if self.gate is not None and not torch.compiler.is_compiling():
-                widen = self.gate.widen
-                out = gated(self.gate, widen(q), widen(k), widen(v), valid, scale, compiled=compiled)
-                return self.gate.narrow(out)
-            mix = _compiled(self.mix.settings) if compiled else self.mix
+                planes = (self.gate.split(x) for x in (q, k, v))
+                return self.gate.merge(gated(self.gate, *planes, valid, scale, compiled=compiled))
+            mix = _compiled(self.mix.settings, (*variant(v, valid), torch.is_grad_enabled())) if compiled else self.mix
             return mix(
                 q, k, v, valid, scale, *(_to(x, scale) for x in (self.read_gain, self.query_maps, self.key_maps))
             )
@@ -270,7 +269,7 @@ class HrrBundledAttention(AttentionCore):
     def start(self, batch: int, like: Tensor) -> State:
         """Return the traces, the logarithm of the gate's sum so far `[B, H, 1]` and the count of tokens `[B, 1, 1]`.
 
-        A trace is `[B, H, 1, E // 2 + 1]` complex in the form `rfft`, `[B, H, 1, 2 ⌈E / 2⌉]` in the form `spectral`.
+        A trace is `[B, H, 1, E // 2 + 1]` complex in the form `rfft`, `[B, H, 1, 2, ⌈E / 2⌉]` in the form `spectral`.
         """
         self.refuse_steps()
         work = torch.promote_types(like.dtype, torch.float32)

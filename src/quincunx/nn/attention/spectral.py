@@ -2,7 +2,7 @@
 two backward, nothing kept between them but queries, keys, values, the trace and a normaliser for each head.
 
 In a packed spectrum (`hrr.packed_basis`) bin f holds a complex number, its real part in the first half of the vector
-and its imaginary part in the second; binding multiplies bin by bin. Bin 0 holds two real numbers instead, the constant
+and its imaginary part in the second: two planes. Binding multiplies bin by bin. Bin 0 holds two real numbers instead, the constant
 and the Nyquist term, each multiplied by itself: there the mixed products are left out. What a trace retrieves is then
 linear in the query, bin by bin: (r, i) -> (b1 r + b2 i, b2 r + b4 i), where b1, b2, b4 come from the trace alone.
 
@@ -12,6 +12,7 @@ B batch, S sequence, H heads, E head width, J = ⌈E / 2⌉ bins.
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class SpectralForm(nn.Module):
     needs the width as a constant to generate vector instructions.
 
     Args:
-        width: Head width E of the vectors; their packed spectra are padded to `2 J` by `widen`.
+        width: Head width E.
     """
 
     def __init__(self, width: int) -> None:
@@ -50,37 +51,31 @@ class SpectralForm(nn.Module):
         self.width = width
         self.bins = (width + 1) // 2
 
-    def widen(self, packed: Tensor) -> Tensor:
-        """Return packed spectra `[..., 2 J]` of `[..., E]`: an odd width gets a Nyquist term, which is zero."""
-        if self.width % 2 == 0:
-            return packed
-        real, imaginary = packed[..., : self.bins], packed[..., self.bins :]
-        return torch.cat([real, functional.pad(imaginary, (1, 0))], dim=-1)
+    def split(self, packed: Tensor) -> Tensor:
+        """Return the planes `[..., 2, J]` of packed spectra `[..., E]`; an odd width gets a Nyquist term of 0."""
+        if self.width % 2:
+            packed = torch.cat([packed[..., : self.bins], functional.pad(packed[..., self.bins :], (1, 0))], dim=-1)
+        return packed.unflatten(-1, (2, self.bins))
 
-    def narrow(self, packed: Tensor) -> Tensor:
-        """Return packed spectra `[..., E]` of `[..., 2 J]`: what `widen` added is taken away."""
-        if self.width % 2 == 0:
-            return packed
-        return torch.cat([packed[..., : self.bins], packed[..., self.bins + 1 :]], dim=-1)
+    def merge(self, planes: Tensor) -> Tensor:
+        """Return the packed spectra `[..., E]` of planes `[..., 2, J]`: `split` undone."""
+        if self.width % 2:
+            return torch.cat([planes[..., 0, :], planes[..., 1, 1:]], dim=-1)
+        return planes.flatten(-2)
 
     def bind(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the bound pairs `[..., 2 J]` of a and b `[..., 2 J]`, scaled as `retrieve` wants them."""
-        (ar, ai), (br, bi) = self._halves(a), self._halves(b)
-        bound = self._fold((ar * br, ai * bi, ar * bi + ai * br))
-        return torch.cat(bound, dim=-1)
+        """Return the bound pairs of a and b, all planes `[..., 2, J]`, scaled as `retrieve` wants them."""
+        (ar, ai), (br, bi) = _halves(a), _halves(b)
+        return torch.stack(self._fold((ar * br, ai * bi, ar * bi + ai * br)), dim=-2)
 
     def retrieve(self, trace: Tensor, query: Tensor) -> Tensor:
-        """Return what was bound to the query `[..., 2 J]` in a sum of `bind` `[..., 2 J]`, approximately."""
-        (qr, qi), (b1, b2, b4) = self._halves(query), self._tables(*self._halves(trace))
-        return torch.cat([qr * b1 + qi * b2, qr * b2 + qi * b4], dim=-1)
+        """Return what was bound to the query in a sum of `bind`, approximately, all planes `[..., 2, J]`."""
+        (qr, qi), (b1, b2, b4) = _halves(query), self._tables(*_halves(trace))
+        return torch.stack([qr * b1 + qi * b2, qr * b2 + qi * b4], dim=-2)
 
     def centred(self, packed: Tensor) -> Tensor:
-        """Return packed spectra `[..., 2 J]` of the vectors less their mean over the width: the constant term is 0."""
+        """Return the packed spectra `[..., E]` of the vectors less their mean over the width: the constant term is 0."""
         return functional.pad(packed[..., 1:], (1, 0))
-
-    def _halves(self, packed: Tensor) -> tuple[Tensor, Tensor]:
-        packed = _wide(packed)
-        return packed[..., : self.bins], packed[..., self.bins :]
 
     def _paired(self, like: Tensor) -> Tensor:
         """1 where a bin holds a complex number, 0 in bin 0 `[J]`."""
@@ -131,14 +126,14 @@ class SpectralGate(SpectralForm):
         """Write the gated values into `out` and return what the backward needs besides q, k and v.
 
         Args:
-            q: Packed queries `[B, H, S, 2 J]`.
-            k: Packed keys, alike.
-            v: Packed values, alike.
+            q: Queries in planes `[B, H, S, 2, J]`.
+            k: Keys, alike.
+            v: Values, alike.
             valid: `[B, S]` bool or None.
             scale: What scores are multiplied by `[H, 1]`, float32 or wider.
             ones: `[B, H, 1, 1]`, ones. A factor that belongs to a head keeps the compiler from joining heads and tokens
                 to one loop in some sums only, which it could then not compute together with the others.
-            out: `[B, H, S, 2 J]`, overwritten.
+            out: `[B, H, S, 2, J]`, overwritten.
 
         Returns:
             The halves `[B, H, J]` of the trace over √(tokens in it), which keeps it in range; and the logarithm of the
@@ -158,7 +153,7 @@ class SpectralGate(SpectralForm):
         normaliser = largest + total.masked_fill(total == 0, 1.0).log()
         weights = (scores - normaliser).exp() * gain
         for tokens in _slices(v):
-            out[:, :, tokens].copy_(weights[:, :, tokens, None] * v[:, :, tokens])
+            out[:, :, tokens].copy_(weights[:, :, tokens, None, None] * v[:, :, tokens])
         return real, imaginary, normaliser
 
     def run_backward(
@@ -177,7 +172,7 @@ class SpectralGate(SpectralForm):
         dk: Tensor,
         dv: Tensor,
     ) -> Tensor:
-        """Write the gradients by q, k and v into dq, dk, dv `[B, H, S, 2 J]`; return that by the scale `[B, H]`.
+        """Write the gradients by q, k and v into dq, dk, dv `[B, H, S, 2, J]`; return that by the scale `[B, H]`.
 
         With v̂_t = B q_t, B symmetric, and a_t = num_t r_t the score of token t, where r_t = 1 / √(‖v_t‖² ‖v̂_t‖²):
         ∂a/∂v̂ = r v - num r³ ‖v‖² v̂, likewise by v; and ∂a/∂q = B ∂a/∂v̂ = r B v - num r³ ‖v‖² B² q, B² diagonal.
@@ -220,14 +215,14 @@ class SpectralGate(SpectralForm):
 
     def _products(self, k: Tensor, v: Tensor, kept: Tensor | None) -> Bins:
         """First pass: sums over tokens of the products of keys and values, of those that are kept `[B, 1, S, 1]`."""
-        (kr, ki), (vr, vi) = self._halves(k), self._halves(v)
+        (kr, ki), (vr, vi) = _halves(k), _halves(v)
         if kept is not None:
             kr, ki = kr.masked_fill(~kept, 0.0), ki.masked_fill(~kept, 0.0)
         return (kr * vr).sum(2), (ki * vi).sum(2), (kr * vi + ki * vr).sum(2)
 
     def _measure(self, tables: Bins, ones: Tensor, q: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Second pass: inner product of value and retrieved value, their squared norms, each `[B, H, S]`."""
-        (qr, qi), (vr, vi) = self._halves(q), self._halves(v)
+        (qr, qi), (vr, vi) = _halves(q), _halves(v)
         b1, b2, b4 = (table[:, :, None] for table in tables)
         product = (b1 * (qr * vr) + b4 * (qi * vi) + b2 * (qr * vi + qi * vr)).sum(-1)
         n1 = ((vr * vr + vi * vi) * ones).sum(-1)
@@ -238,7 +233,7 @@ class SpectralGate(SpectralForm):
         self, tables: Bins, ones: Tensor, q: Tensor, v: Tensor, gradient: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The second pass once more, and the inner product of gradient and value."""
-        (vr, vi), (gr, gi) = self._halves(v), self._halves(gradient)
+        (vr, vi), (gr, gi) = _halves(v), _halves(gradient)
         return (*self._measure(tables, ones, q, v), ((gr * vr + gi * vi) * ones).sum(-1))
 
     def _factor(self, n1: Tensor, n2: Tensor, root: Tensor) -> Tensor:
@@ -247,7 +242,7 @@ class SpectralGate(SpectralForm):
 
     def _moments(self, q: Tensor, v: Tensor, straight: Tensor, curved: Tensor) -> tuple[Tensor, ...]:
         """Weighted sums over tokens of the products of queries and values, then those of the queries' squares."""
-        (qr, qi), (vr, vi) = self._halves(q), self._halves(v)
+        (qr, qi), (vr, vi) = _halves(q), _halves(v)
         xr, xi = straight * qr, straight * qi
         sums = (xr * vr).sum(2), (xi * vi).sum(2), (xr * vi + xi * vr).sum(2)
         return (*sums, (curved * qr * qr).sum(2), (curved * qi * qi).sum(2)) if self.cosine else sums
@@ -261,8 +256,8 @@ class SpectralGate(SpectralForm):
         retrieving: Bins,
         binding: Bins,
     ) -> None:
-        """Last pass of the backward: all in planes `[B, H, S, 2, J]`, so that each array is read and written once."""
-        gradient, q, k, v = (_wide(x).unflatten(-1, (2, self.bins)) for x in inputs)
+        """Last pass of the backward: every array is read and written once."""
+        gradient, q, k, v = (_wide(x) for x in inputs)
         weights, straight, curved_v, curved_q = factors
         by_q = straight * self._turn(retrieving, v)
         by_k = self._turn(binding, v)
@@ -275,10 +270,10 @@ class SpectralGate(SpectralForm):
             by_q = by_q - curved_v * torch.stack([b1 * b1 + b2 * b2, b2 * b2 + b4 * b4], -2)[:, :, None] * q
             by_v = by_v - curved_q * v
         for target, found in zip(outputs, (by_q, by_k, by_v), strict=True):
-            target.copy_(found.flatten(-2))
+            target.copy_(found)
 
     def _turn(self, tables: Bins, planes: Tensor) -> Tensor:
-        """(r, i) -> (b1 r + b2 i, b2 r + b4 i) on planes `[B, H, S, 2, J]`."""
+        """(r, i) -> (b1 r + b2 i, b2 r + b4 i) on planes `[B, H, S, 2, J]`, written so that both are one expression."""
         b1, b2, b4 = tables
         return torch.stack([b1, b4], -2)[:, :, None] * planes + b2[:, :, None, None] * planes.flip(-2)
 
@@ -286,13 +281,13 @@ class SpectralGate(SpectralForm):
 def gated(
     gate: SpectralGate, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, scale: Tensor, *, compiled: bool = False
 ) -> Tensor:
-    """Return the gated values `[B, H, S, 2 J]`, differentiable once by q, k, v and scale.
+    """Return the gated values `[B, H, S, 2, J]`, differentiable once by q, k, v and scale.
 
     Args:
         gate: What is computed.
-        q: Packed queries `[B, H, S, 2 J]`.
-        k: Packed keys, alike.
-        v: Packed values, alike.
+        q: Queries in planes `[B, H, S, 2, J]`.
+        k: Keys, alike.
+        v: Values, alike.
         valid: `[B, S]` bool or None.
         scale: What the scores of a head are multiplied by `[H]`, float32 or wider.
         compiled: Let torch.compile generate the passes, at the first call for a device and dtype.
@@ -317,7 +312,7 @@ class _Gated(torch.autograd.Function):
     ) -> Tensor:
         ctx.gate, ctx.compiled = gate, compiled
         out = torch.empty_like(v)
-        run = compiled_passes(gate.settings)[0] if compiled else gate.run_forward
+        run, _ = _passes(gate, compiled, v, valid)
         ones = scale.new_ones(v.shape[0], v.shape[1], 1, 1)
         # detached, since the compiler would generate the passes anew for inputs that ask for gradients
         kept = run(q.detach(), k.detach(), v.detach(), valid, scale.detach()[:, None], ones, out)
@@ -329,26 +324,45 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, valid, scale, *kept = ctx.saved_tensors
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        run = compiled_passes(ctx.gate.settings)[1] if ctx.compiled else ctx.gate.run_backward
+        _, run = _passes(ctx.gate, ctx.compiled, v, valid)
         ones = scale.new_ones(v.shape[0], v.shape[1], 1, 1)
         tensors = (x.detach() for x in (q, k, v))
         dscale = run(gradient, *tensors, valid, scale.detach()[:, None], ones, *kept, dq, dk, dv)
         return None, None, dq, dk, dv, None, dscale.sum(0)
 
 
+Passes = tuple[Callable[..., Any], Callable[..., Any]]
+"""`run_forward` and `run_backward` of a gate."""
+
+
+def _passes(gate: SpectralGate, compiled: bool, v: Tensor, valid: Tensor | None) -> Passes:
+    if not compiled:
+        return gate.run_forward, gate.run_backward
+    return _compiled_passes(gate.settings, variant(v, valid))
+
+
 @functools.cache
-def compiled_passes(settings: tuple[int, str, bool, bool]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return `run_forward` and `run_backward` of a `SpectralGate` of these settings, to be compiled when first called."""
+def _compiled_passes(settings: tuple[int, str, bool, bool], _: tuple[Any, ...]) -> Passes:
     gate = SpectralGate(*settings)
-    return compile_function(gate.run_forward), compile_function(gate.run_backward)
+    return compile_method(gate.run_forward), compile_method(gate.run_backward)
 
 
-def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is compiled when first called, for all lengths at once.
+def variant(v: Tensor, valid: Tensor | None) -> tuple[Any, ...]:
+    """Return what torch.compile would generate code anew for, besides the settings: a key for the cache of results."""
+    order = sorted(range(v.ndim), key=v.stride, reverse=True)
+    return v.dtype, v.device.type, valid is None, *(size == 1 for size in v.shape), *order
 
-    The function raises RunError where it cannot be compiled.
+
+def compile_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that is compiled when first called, for all lengths at once.
+
+    It raises RunError where it cannot be compiled.
     """
-    fast = torch.compile(function, fullgraph=True, dynamic=True, options=dict(COMPILER_OPTIONS))
+    # A copy of the code: torch.compile keeps no more than 8 versions of one, whatever object it belongs to.
+    original = method.__func__  # pyright: ignore[reportFunctionMemberAccess]
+    copy = types.FunctionType(original.__code__.replace(), original.__globals__, original.__name__)
+    own = types.MethodType(copy, method.__self__)  # pyright: ignore[reportFunctionMemberAccess]
+    fast = torch.compile(own, fullgraph=True, dynamic=True, options=dict(COMPILER_OPTIONS))
 
     def call(*arguments: Any) -> Any:
         try:
@@ -359,8 +373,8 @@ def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
             # torch ends its messages with advice to its own developers
             raise RunError(
                 f"hrr-bundled: torch.compile cannot be had here: {str(error).partition(chr(10) * 2)[0]}\n"
-                "Install what it misses (on a CPU, a C++ compiler), or set the option compile to false: "
-                "the same values, slower"
+                "Install what it misses (on a CPU, a C++ compiler), or set the option compile to false: the same "
+                "values, slower"
             ) from error
 
     return call
@@ -391,6 +405,12 @@ def _joined(function: Callable[..., tuple[Tensor, ...]], *arrays: Tensor | None)
     """Return what the function makes of every slice of tokens of arrays `[B, H, S, ...]`, joined along the tokens."""
     parts = _by_slices(function, *arrays)
     return parts[0] if len(parts) == 1 else tuple(torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+
+
+def _halves(planes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the real and the imaginary plane `[..., J]` of planes `[..., 2, J]`, float32 or wider."""
+    planes = _wide(planes)
+    return planes[..., 0, :], planes[..., 1, :]
 
 
 def _wide(array: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from quincunx.recipes.long_range.presets import starter
 from quincunx.recipes.long_range.rules import RULES
 from quincunx.recipes.long_range.tasks import TASKS, masks, pretrains, usual_length
 
-
 CACHED = When(
     "data is generated, or the task is pathfinder",
     lambda config: config.task == "pathfinder" or (config.task == "listops" and config.data.path is None),
@@ -58,8 +57,8 @@ class Data(Section):
     cache: Annotated[str, CACHED] | None = Field(default=None, min_length=1)
     """Folder for prepared data. Unset: QUINCUNX_CACHE, else `~/.cache/quincunx`."""
     train: int | None = Field(default=None, ge=1)
-    """Training examples: generated, or the first so many of a file. Unset: all of a file; generated: 96,000 of listops,
-    160,000 of pathfinder."""
+    """Training examples: generated, or the first so many of a file (text: of each class its share). Unset: all of a
+    file; generated: 96,000 of listops, 160,000 of pathfinder."""
     dev: int | None = Field(default=None, ge=1)
     """Development examples, likewise. Unset: all of a file (a tenth of training where there is none); generated: 2,000
     of listops, 20,000 of pathfinder."""
@@ -79,7 +78,7 @@ class Data(Section):
     """Generated ListOps: at this depth every node is a digit."""
     max_arguments: Annotated[int, _tasks("listops", generated=True)] = Field(default=10, ge=2)
     """Generated ListOps: an operator has 2 to this many arguments."""
-    resolution: Annotated[int, _tasks("pathfinder")] = Field(default=32, ge=8, le=512)
+    resolution: Annotated[int, _tasks("pathfinder")] = Field(default=32, ge=16, le=256)
     """Pathfinder: pixels on a side, of images read or generated; 128 is Path-X."""
     contour_length: Annotated[int, _tasks("pathfinder", generated=True)] | None = Field(default=None, ge=2)
     """Generated Pathfinder: dashes of a contour. Unset: 14, fewer below 32 pixels."""
@@ -260,11 +259,13 @@ log:
 
 
 def declared_sizes(config: LongRangeConfig) -> Sizes:
-    """Return the sizes that the config itself declares (the reader checks them against the files)."""
+    """Return the sizes that the config itself declares (the reader checks them against the files).
+
+    Counts that it leaves open are those of the public sets.
+    """
     data, task = config.data, TASKS[config.task]
-    usual = task.generated or {"train": 1, "dev": 1, "test": 1}
     limit = config.debug.limit
-    counts = {split: getattr(data, split) or usual[split] for split in usual}
+    counts = {split: getattr(data, split) or usual for split, usual in task.usual.items()}
     if limit is not None:
         counts = {split: min(count, limit) for split, count in counts.items()}
     longest = None

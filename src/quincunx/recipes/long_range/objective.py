@@ -42,7 +42,9 @@ def classify(model: nn.Module, chunk: Batch) -> Tensor:
     """Return the logits `[C, classes]` of a chunk's sequences or pairs."""
     # looked up where the lengths are plain numbers: neither a device is waited for nor a traced model asked
     second = chunk.tensors.get("second_lengths")
-    padded = chunk.lengths is None or second is not None or min(chunk.lengths.tolist()) < chunk["tokens"].shape[1]
+    width = chunk["tokens"].shape[1]
+    padded = chunk.lengths is None or second is not None or min(chunk.lengths.tolist()) < width
+    padded = padded or width == 1  # where an empty sequence takes up its one column of padding
     if second is None:
         return model(chunk["tokens"], chunk["lengths"], padded)
     return model(chunk["tokens"], chunk["lengths"], padded, chunk["second_tokens"], second)

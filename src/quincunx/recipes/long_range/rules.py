@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="data-is-needed",
         paths=("data.path", "task"),
-        applies=lambda config: config.data.path is None and TASKS[config.task].generated is None,
+        applies=lambda config: config.data.path is None and not TASKS[config.task].generated,
         message="task {task} needs data.path: its examples cannot be generated",
         remedy="set data.path to a folder of its files; quincunx explain data.path says which",
         failing={"task": "text"},

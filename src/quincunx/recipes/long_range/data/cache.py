@@ -8,6 +8,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,31 @@ def cache_folder(configured: str | None) -> Path:
     return Path(configured or os.environ.get("QUINCUNX_CACHE") or "~/.cache/quincunx").expanduser()
 
 
-def kept(
-    name: str,
-    request: Mapping[str, Any],
-    folder: Path,
-    make: Callable[[], Mapping[str, Examples]],
-    *,
-    first_id: int = 0,
-) -> tuple[Mapping[str, Examples], bool, Path, list[str]]:
+@dataclass(frozen=True)
+class Kept:
+    """A set from the cache."""
+
+    splits: Mapping[str, Examples]
+    made: bool
+    """Whether it was made now."""
+    path: Path
+    """Its file."""
+    notes: list[str]
+    """Sentences on what happened."""
+    about: Mapping[str, Any]
+    """What was found out in making it."""
+
+    @property
+    def came(self) -> str:
+        """Where it came from, in words."""
+        return f"generated and kept in the cache ({self.path})" if self.made else f"taken from the cache ({self.path})"
+
+
+Made = tuple[Mapping[str, Examples], Mapping[str, Any]]
+"""The three splits, and what was found out in making them: plain JSON values."""
+
+
+def kept(name: str, request: Mapping[str, Any], folder: Path, make: Callable[[], Made], *, first_id: int = 0) -> Kept:
     """Return the set that a request determines, from the cache or made now and kept there.
 
     Two processes that want the same set make it once: the second waits for the first.
@@ -45,11 +63,8 @@ def kept(
         name: First word of the file's name.
         request: Everything that determines the set, as plain JSON values.
         folder: The cache.
-        make: Makes the three splits.
+        make: Makes the set.
         first_id: As in `Examples`; sets of pairs are not kept.
-
-    Returns:
-        The splits; whether they were made now; the file; sentences on what happened.
 
     Raises:
         DataError: The cache cannot be written.
@@ -58,19 +73,19 @@ def kept(
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{key}.npz"
     notes: list[str] = []
-    splits = _read(path, asked, notes, first_id)
-    if splits is not None:
-        return splits, False, path, notes
+    found = _read(path, asked, notes, first_id)
+    if found is not None:
+        return Kept(found[0], False, path, notes, found[1])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial_file(path, wait=True) as file:
-            splits = _read(path, asked, [], first_id)
-            if splits is not None:
-                return splits, False, path, notes
-            splits = make()
-            np.savez(file, allow_pickle=False, **_as_arrays(splits, asked))
+            found = _read(path, asked, [], first_id)
+            if found is not None:
+                return Kept(found[0], False, path, notes, found[1])
+            splits, about = make()
+            np.savez(file, allow_pickle=False, **_as_arrays(splits, {"request": asked, "about": dict(about)}))
             finish(file, path)
-            return splits, True, path, notes
+            return Kept(splits, True, path, notes, about)
     except OSError as error:
         raise DataError(
             f"cannot keep prepared data in {path.parent}: {error.strerror or error}; "
@@ -78,28 +93,28 @@ def kept(
         ) from error
 
 
-def _as_arrays(splits: Mapping[str, Examples], request: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"about": np.frombuffer(json.dumps(request).encode(), np.uint8)}
+def _as_arrays(splits: Mapping[str, Examples], head: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8)}
     for split, examples in splits.items():
         columns = (examples.flat, examples.offsets, examples.labels)
         arrays.update({f"{split}_{name}": column for name, column in zip(_COLUMNS, columns, strict=True)})
     return arrays
 
 
-def _read(path: Path, request: Mapping[str, Any], notes: list[str], first_id: int) -> Mapping[str, Examples] | None:
+def _read(path: Path, request: Mapping[str, Any], notes: list[str], first_id: int) -> Made | None:
     """Return the kept set, None where there is none or where its checksums fail (then noted)."""
     try:
         with zipfile.ZipFile(path) as archive:
-            about = json.loads(_array(path, archive, "about").tobytes())
+            head = json.loads(_array(path, archive, "head").tobytes())
             splits = {
                 split: Examples(*(_array(path, archive, f"{split}_{name}") for name in _COLUMNS), first_id=first_id)
                 for split in SPLITS
             }
-        if about == request:
-            return splits
+        if head["request"] == request:
+            return splits, head["about"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     notes.append(f"{path} is damaged; it is made anew.")
     return None

@@ -6,7 +6,7 @@ says where each task's is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Protocol
@@ -77,6 +77,13 @@ class Splits:
     """By split: where an example came from."""
     fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
     """Split -> SHA-256 of the examples in use."""
+
+    @classmethod
+    def from_parts(
+        cls, parts: Mapping[str, Examples], notes: Sequence[str] = (), skipped: Sequence[SkippedRow] = ()
+    ) -> Splits:
+        """Return splits from a mapping with the keys of SPLITS."""
+        return cls(parts["train"], parts["dev"], parts["test"], list(notes), list(skipped))
 
     def of(self, split: str) -> Examples:
         """Return the examples of `train`, `dev` or `test`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from quincunx.errors import DataError
-from quincunx.recipes.long_range.data.cache import cache_folder, kept
+from quincunx.recipes.long_range.data.cache import Made, cache_folder, kept
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
 from quincunx.recipes.long_range.data.listops.export import (
     FILE_NAMES,
@@ -90,26 +90,23 @@ def _rows_with_unknown(examples: Examples) -> int:
 def _generated(
     data: DataSettings, counts: Mapping[str, int | None], limit: int | None, on_progress: Progress | None
 ) -> Splits:
-    usual = TASKS["listops"].generated
-    assert usual is not None
+    usual = TASKS["listops"].usual
     wanted = {
         split: min(number for number in (counts[split] or usual[split], limit) if number is not None)
         for split in SPLITS
     }
     parameters = Parameters(data.min_length, data.max_length, data.max_depth, data.max_arguments, data.seed)
 
-    def make() -> Mapping[str, Examples]:
+    def make() -> Made:
         parts: dict[str, list[Examples]] = {split: [] for split in SPLITS}
         for split, part in distribute(wanted, parameters, on_progress):
             parts[split].append(part)
-        return {split: Examples.join(parts[split]) for split in SPLITS}
+        return {split: Examples.join(parts[split]) for split in SPLITS}, {}
 
-    request = request_of(parameters, wanted)
-    splits, made, path, notes = kept("listops", request, cache_folder(data.cache), make)
+    found = kept("listops", request_of(parameters, wanted), cache_folder(data.cache), make)
     sizes = "/".join(f"{wanted[split]:,}" for split in SPLITS)
-    came = f"generated and kept in the cache ({path})" if made else f"taken from the cache ({path})"
-    notes.append(
+    note = (
         f"data.path is unset: ListOps by the official rules, seed {data.seed}, {sizes} examples (train/dev/test) of "
-        f"{data.min_length + 1} to {data.max_length - 1} tokens, {came}."
+        f"{data.min_length + 1} to {data.max_length - 1} tokens, {found.came}."
     )
-    return Splits(splits["train"], splits["dev"], splits["test"], notes)
+    return Splits.from_parts(found.splits, [*found.notes, note])

@@ -68,8 +68,10 @@ def shrink(drawing: NDArray[np.bool_], scale: int) -> NDArray[np.int64]:
     weights = np.where(np.abs(distance) < _LOBES, np.sinc(distance) * np.sinc(distance / _LOBES), 0.0)
     inner = np.arange(-_LOBES * scale, _LOBES * scale + 1) / scale
     whole = np.floor(weights / (np.sinc(inner) * np.sinc(inner / _LOBES)).sum() * 2**_BITS + 0.5).astype(np.int64)
-    grey = whole @ drawing.astype(np.int64) @ whole.T * 255
-    return np.clip((grey + (1 << (2 * _BITS - 1))) >> (2 * _BITS), 0, 255)
+    grey = drawing.astype(np.int64) * 255
+    for _ in range(2):  # along x, then along y, rounded to grey values in between as libraries do
+        grey = np.clip((grey @ whole.T + (1 << (_BITS - 1))) >> _BITS, 0, 255).T
+    return grey
 
 
 def _line(parameters: Parameters, direction: int, half: int) -> NDArray[np.float64]:

@@ -90,9 +90,13 @@ def generate(
             present = read_manifest(folder)
             total = sum(manifest.counts.values())
             hashes = _hashes_present(folder, parameters, total, present.batches if present else [])
-            if not present or None in hashes:
-                # The manifest goes first: should we be killed, it tells the next run whose images these are.
-                _write_manifest(folder, manifest)
+            if present and present.batches and None not in hashes:
+                return present
+            # The manifest goes first: should we be killed, it tells the next run whose images these are.
+            _write_manifest(folder, manifest)
+            for number, found in enumerate(hashes):
+                if found is None:
+                    _metadata(folder, number).unlink(missing_ok=True)
             done = sum(_size(number, total) for number, found in enumerate(hashes) if found)
             for number, pixels, labels in _missing(hashes, parameters, total):
                 _write_batch(folder, number, pixels, labels, parameters)

@@ -1,7 +1,7 @@
 """Where a paddle may follow another, and which points each one claims.
 
-A set of points is one long Python integer, a bit a point, so that asking whether two sets meet is one `&`. Whatever sines and roots give is rounded to whole numbers
-here, once, so that the drawn sets do not depend on the platform's mathematics.
+A set of points is one long Python integer, a bit a point, so that asking whether two sets meet is one `&`. Whatever
+sines and roots give is rounded to whole numbers here, once, so that sets do not depend on the platform's mathematics.
 """
 
 from __future__ import annotations
