@@ -12,14 +12,10 @@ kernels compute the scores twice) over what one large matrix product reaches in 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from measure import Watch, alternate, machine, ratios, spread, table
+from measure import Watch, alternate, growth, in_child, machine, multiply_rate, ratios, spread, table
 from torch import Tensor
 from torch.nn import functional
 
@@ -82,29 +78,11 @@ def step(core: Core, tensors: list[Tensor]) -> None:
         tensor.grad = None
 
 
-def resident(field: str) -> float:
-    """Return a size of this process, of /proc/self/status, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
-
-
-def growth(core: Core, batch: int, tokens: int, steps: int = 4) -> float:
+def growth_of(core: Core, batch: int, tokens: int) -> float:
     """Return how far memory grows over some steps, in MiB, beyond inputs and what a small step leaves behind."""
     tensors = inputs(batch, tokens)
     step(core, inputs(1, 64))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = resident("VmRSS")
-    for _ in range(steps):
-        step(core, tensors)
-    return resident("VmHWM") - before
-
-
-def in_child(name: str, arguments: argparse.Namespace, tokens: int) -> float:
-    """Return `growth` as a process of its own finds it."""
-    options = ["--batch", str(arguments.batch), "--threads", str(arguments.threads), "--tokens", str(tokens)]
-    options += ["--causal"] if arguments.causal else []
-    command = [sys.executable, __file__, "--memory-of", name, *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return growth(lambda: step(core, tensors))
 
 
 def verdict(value: float, bar: float) -> str:
@@ -116,7 +94,6 @@ def report(arguments: argparse.Namespace, tokens: int) -> None:
     """Measure and print one table."""
     cores = contestants(arguments.causal)
     tensors = inputs(arguments.batch, tokens)
-    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
 
     def timed(work: Callable[[], object]) -> Callable[[], float]:
         def run() -> float:
@@ -127,10 +104,11 @@ def report(arguments: argparse.Namespace, tokens: int) -> None:
         return run
 
     work = {name: timed(lambda core=core: step(core, tensors)) for name, core in cores.items()}
-    work["product"] = timed(lambda: left @ right)
     found = alternate(work, arguments.rounds)
-    roof = 2 * 2048**3 / min(found["product"])
-    memory = {name: in_child(name, arguments, tokens) for name in cores}
+    roof = multiply_rate()
+    options = ["--batch", arguments.batch, "--threads", arguments.threads, "--tokens", tokens]
+    options += ["--causal"] if arguments.causal else []
+    memory = {name: in_child(__file__, "--memory-of", name, *options) for name in cores}
     rows: list[list[object]] = []
     for name in cores:
         seconds = spread(found[name])
@@ -139,7 +117,7 @@ def report(arguments: argparse.Namespace, tokens: int) -> None:
         share = 14 * arguments.batch * HEADS * pairs * WIDTH / min(found[name]) / roof
         ratio = ratios(found[name], found[BASE])
         more = memory[name] / memory[BASE]
-        verdicts = [verdict(ratio.median, TIME_BAR), verdict(more, MEMORY_BAR)] if name in BARRED else ["", ""]
+        verdicts = [verdict(ratio.median, TIME_BAR), verdict(more, MEMORY_BAR)] if name in BARRED and tokens == 2048 else ["", ""]
         times = f"{1e3 * seconds.median:.1f} [{1e3 * seconds.low:.1f}, {1e3 * seconds.high:.1f}]"
         rows.append([name, times, f"{ratio:.2f}", verdicts[0], f"{share:.0%}", f"{memory[name]:.0f}", f"{more:.2f}"])
         rows[-1].append(verdicts[1])
@@ -164,9 +142,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
-        print(
-            json.dumps(growth(contestants(arguments.causal)[arguments.memory_of], arguments.batch, arguments.tokens[0]))
-        )
+        core = contestants(arguments.causal)[arguments.memory_of]
+        print(growth_of(core, arguments.batch, arguments.tokens[0]))
         return
     print(f"{machine(arguments.threads)}; {arguments.rounds} rounds in turn, medians and quartiles")
     for tokens in arguments.tokens:

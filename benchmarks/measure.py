@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import gc
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
+
+import torch
 
 from quincunx.runs.machine import environment
 
@@ -85,6 +89,49 @@ def alternate(contestants: Mapping[str, Callable[[], T]], rounds: int, warmup: i
         print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
     print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
     return found
+
+
+def growth(work: Callable[[], object], steps: int = 4) -> float:
+    """Return how far the resident memory grows at its peak over a few calls, in MiB: Linux, in a fresh process.
+
+    What the first call brings in for good (libraries, compiled code) should be behind it already.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = _resident("VmRSS")
+    for _ in range(steps):
+        work()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> float:
+    text = Path("/proc/self/status").read_text()
+    return int(text.split(f"{field}:")[1].split()[0]) / 1024
+
+
+def in_child(script: str, *arguments: object) -> float:
+    """Return the number that a script prints when it is run with these arguments in a process of its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1])
+
+
+def multiply_rate(size: int = 2048) -> float:
+    """Return the floating-point operations per second of one large float32 matrix product, with torch's threads."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    best = min(_seconds(lambda: left @ right) for _ in range(5))
+    return 2 * size**3 / best
+
+
+def triad_rate(numbers: int = 1 << 25) -> float:
+    """Return the bytes per second of a + s b into c, each array far larger than the caches, with torch's threads."""
+    a, b, c = (torch.ones(numbers) for _ in range(3))
+    best = min(_seconds(lambda: torch.add(a, b, alpha=2.0, out=c)) for _ in range(5))
+    return 3 * 4 * numbers / best
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    watch = Watch()
+    work()
+    return watch.read().wall
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

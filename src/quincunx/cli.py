@@ -167,6 +167,15 @@ def _add_data(add: Adder) -> None:
         what = "examples; " if name in counts else ""
         made.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{what}default: {value}")
 
+    made = add("pathfinder", verbs.data_pathfinder, "draw Pathfinder images, in the official folders' layout")
+    made.add_argument("--out", required=True, metavar="DIR")
+    counts = {"train": 160_000, "dev": 20_000, "test": 20_000}
+    for name, value in {"resolution": 32, **counts, "seed": 0}.items():
+        what = "images; " if name in counts else "pixels on a side, 16 to 256; " if name == "resolution" else ""
+        made.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{what}default: {value}")
+    made.add_argument("--contour-length", type=int, metavar="N", help="dashes of a contour; default: the size's")
+    made.add_argument("--distractors", type=int, metavar="N", help="shorter contours; default: the size's")
+
 
 def _add_bench(add: Adder) -> None:
     made = add("capacity", verbs.bench_capacity, "how many pairs a holographic trace or a matrix can hold")

@@ -149,18 +149,6 @@ def _train(
     if runtime.main:
         checkpoints.clean()
         write_folder(folder, config, loaded, plan, experiment, state.update, notes)
-    if saved is None and prelude is not None:
-        first = _launch_prelude(prelude, wish, runtime)
-        if not first.done:
-            if runtime.main:
-                Journal(folder, config, plan, state).end(state.update, first.reason)
-            return Ended(folder.path, first.reason, runtime.main)
-        notes += _initialise(state, first.path, partial=True)
-    trackers.start(folder.path, canonical(config))
-    if not fresh:
-        trackers.resume(saved.progress["trackers"] if saved else {})
-    if saved is not None and wish.checkpoint is not None and runtime.main:
-        checkpoints.rewind(saved.path, state.best.update if config.checkpoint.best else None)
     journal = Journal(folder, config, plan, state)
     callbacks: list[Callback] = [journal, *wish.callbacks] if runtime.main else []
     if config.debug.profile and runtime.main:
@@ -168,6 +156,16 @@ def _train(
     requests = Requests(folder.path, callbacks)
     if runtime.main:
         requests.clear_files()
+    if saved is None and prelude is not None:
+        first = _launch_prelude(prelude, wish, runtime, folder, journal)
+        if not first.done:
+            return Ended(folder.path, first.reason, runtime.main)
+        notes += _initialise(state, first.path, partial=True)
+    trackers.start(folder.path, canonical(config))
+    if not fresh:
+        trackers.resume(saved.progress["trackers"] if saved else {})
+    if saved is not None and wish.checkpoint is not None and runtime.main:
+        checkpoints.rewind(saved.path, state.best.update if config.checkpoint.best else None)
     loop = Loop(
         plan=plan,
         state=state,
@@ -263,12 +261,38 @@ def _prelude(recipe: Any, config: Any, folder: RunFolder) -> Loaded | None:
     return replace(load(tree, schemas=schemas()), notes=[f"first a run that this one starts from, in {path}"])
 
 
-def _launch_prelude(prelude: Loaded, wish: Wish, runtime: Runtime) -> Ended:
-    """Train the run that comes first, or go on with it, or find it trained."""
-    path = Path(prelude.config.run.dir)
-    if read_summary(RunFolder(path)).get("state") == "finished":
-        return Ended(path, "finished", runtime.main)
-    return _launch(prelude, replace(wish, resume=True, checkpoint=None), runtime)
+class _Relay(Callback):
+    """Hands what is asked of a run by a file on to the run that comes before it, in a folder within its folder."""
+
+    def __init__(self, outer: RunFolder, inner: RunFolder) -> None:
+        self._files = [(outer.stop, inner.stop), (outer.save, inner.save)]
+
+    def update(self, update: int) -> None:
+        """Move the files that are there."""
+        for asked, place in self._files:
+            if asked.exists():
+                asked.replace(place)
+
+
+def _launch_prelude(prelude: Loaded, wish: Wish, runtime: Runtime, folder: RunFolder, journal: Journal) -> Ended:
+    """Train the run that comes first, or go on with it, or find it trained; where it ends early, so does this one."""
+    inner = RunFolder(Path(prelude.config.run.dir))
+    if runtime.share(read_summary(inner).get("state") == "finished" if runtime.main else None):
+        return Ended(inner.path, "finished", runtime.main)
+    callbacks = (*wish.callbacks, _Relay(folder, inner))
+    close: Callable[[], object] | None = None
+    try:
+        ended = _launch(prelude, replace(wish, resume=True, checkpoint=None, callbacks=callbacks), runtime)
+        if not ended.done:
+            close = partial(journal.end, 0, ended.reason)
+        return ended
+    except BaseException as error:
+        close = partial(journal.error, error)
+        raise
+    finally:
+        if close is not None and runtime.main:
+            _attempt(close, "the record of a run that broke off is not complete")
+            _attempt(lambda: write_report(folder.path), f"no report; quincunx report {folder.path} writes it anew")
 
 
 def _build(recipe: Any, config: Any, loaded: Loaded, runtime: Runtime, wish: Wish) -> Experiment:

@@ -281,6 +281,23 @@ def data_listops(options: argparse.Namespace) -> int:
     return 0
 
 
+def data_pathfinder(options: argparse.Namespace) -> int:
+    """Draw Pathfinder images into files."""
+    from quincunx.console import Terminal, progress_of
+    from quincunx.recipes.long_range.data.pathfinder import generate, preset
+
+    parameters = preset(
+        options.resolution,
+        contour_length=options.contour_length,
+        distractors=options.distractors,
+        seed=options.seed,
+    )
+    counts = {"train": options.train, "dev": options.dev, "test": options.test}
+    manifest = generate(Path(options.out), counts, parameters, progress_of(Terminal(soft_wrap=True)))
+    say(f"{options.out}  sha256 of the images {manifest.sha256}")
+    return 0
+
+
 def bench_capacity(options: argparse.Namespace) -> int:
     """Show how much superposed memories hold."""
     from quincunx.nn.attention.capacity import COLUMNS, capacity_table

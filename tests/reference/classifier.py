@@ -94,7 +94,8 @@ def logits(weights: Weights, tokens: Sequence[int], **shape: Any) -> np.ndarray:
 def pair_logits(weights: Weights, first: Sequence[int], second: Sequence[int], **shape: Any) -> np.ndarray:
     """Return the logits of one pair of sequences, from a, b, a * b and a - b; `shape` as in `states`."""
     a, b = pooled(weights, first, **shape), pooled(weights, second, **shape)
-    return head(weights, np.array([*a, *b, *(x * y for x, y in zip(a, b)), *(x - y for x, y in zip(a, b))]))
+    columns = range(len(a))
+    return head(weights, np.array([*a, *b, *(a[i] * b[i] for i in columns), *(a[i] - b[i] for i in columns)]))
 
 
 def restored(weights: Weights, tokens: Sequence[int], place: int, *, cls: bool, **shape: Any) -> np.ndarray:

@@ -137,7 +137,7 @@ def test_the_same_sequence_twice_gets_two_masks(places):
     context.set(7, batch.rows)
     first = seen_by_the_head(model, batch)
     a, b, _, _ = first.chunk(4, dim=1)
-    assert ((a - b).abs().amax(1) > 1e-3)[:5].all(), "every row of several tokens"
+    assert ((a - b).abs().amax(1) > 1e-3)[batch["lengths"] > 3].all()
     context.set(7, batch.rows)
     assert torch.equal(seen_by_the_head(model, batch), first)
     context.set(8, batch.rows)
@@ -192,7 +192,7 @@ def test_chunks_of_any_size_give_the_same_gradient_under_every_kind(kind):
     model, batch = classifier(kind).train(), pairs()
     whole = gradient(model, batch, None)
     for size in (1, 3):
-        assert (gradient(model, batch, size) - whole).norm() <= 1e-7 * whole.norm(), "transforms in single precision"
+        assert (gradient(model, batch, size) - whole).norm() <= 1e-12 * whole.norm(), size
 
 
 def test_chunks_of_any_size_give_the_same_logits_under_dropout():

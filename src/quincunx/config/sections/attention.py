@@ -120,7 +120,7 @@ class TprOptions(Section):
     """Store by the delta rule: a key's old value is taken out before its new one is put in; order matters then."""
     delta_rate: Annotated[
         float, when("attention.options.tpr.delta", True)
-    ] = Field(default=1.0, gt=0, le=1)  # fmt: skip
+    ] = Field(default=1.0, gt=0, le=2)  # fmt: skip
     """Share of the old value that is replaced."""
 
 
@@ -193,6 +193,25 @@ ATTENTION_RULES: tuple[Rule, ...] = (
             "attention.kind": "tpr",
             "attention.options.tpr.mode": "retrieval",
             "attention.options.tpr.denominator": "keys",
+        },
+    ),
+    Rule(
+        name="delta-is-not-a-mean",
+        paths=("attention.options.tpr.delta", "attention.options.tpr.denominator"),
+        applies=lambda config: (
+            config.attention.kind == "tpr"
+            and config.attention.options.tpr.mode == "retrieval"
+            and config.attention.options.tpr.delta
+            and config.attention.options.tpr.denominator == "count"
+        ),
+        message="the delta rule replaces values instead of adding them up: divided by the count of tokens, what is "
+        "retrieved shrinks with the length",
+        remedy="set attention.options.tpr.denominator to none or norm",
+        severity="warning",
+        failing={
+            "attention.kind": "tpr",
+            "attention.options.tpr.mode": "retrieval",
+            "attention.options.tpr.delta": True,
         },
     ),
     Rule(

@@ -77,10 +77,7 @@ def packed_basis(width: int, dtype: torch.dtype = torch.float32, device: torch.d
     if width % 2 == 0:
         scale[-1] = math.sqrt(1 / width)
     real, imaginary = scale * angles.cos(), -scale * angles.sin()
-    if width % 2:
-        rows = [real, imaginary[1:]]
-    else:
-        rows = [real[:-1], real[-1:], imaginary[1:-1]]
+    rows = [real, imaginary[1:]] if width % 2 else [real[:-1], real[-1:], imaginary[1:-1]]
     return torch.cat(rows).to(dtype).to(device)
 
 

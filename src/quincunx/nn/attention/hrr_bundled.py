@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from quincunx.errors import UsageError
 from quincunx.nn.attention.gate import agreement, gate_weights, valid_counts
 from quincunx.nn.attention.layer import AttentionCore, State
-from quincunx.nn.attention.spectral import SpectralForm, SpectralGate, compile_method, variant, gated
+from quincunx.nn.attention.spectral import SpectralForm, SpectralGate, compile_method, gated, variant
 
 SLICE = 1 << 20
 """Bytes of an array that eager code goes through at a time: from 32 MiB on glibc maps every block anew."""
@@ -172,7 +172,9 @@ class Mix(nn.Module):
             query_maps: `[R - 1, H, E, E]` or None.
         """
         found = [
-            self.form.merge(self.form.retrieve(trace / root, self.form.split(query)))
+            self.form.merge(
+                self.form.retrieve(trace / root.view(*root.shape, *(1,) * (trace.ndim - 4)), self.form.split(query))
+            )
             for trace, query in zip(traces, _mapped(q, query_maps), strict=True)
         ]
         score = sum(agreement(v, one, self.score) for one in found) / len(found)

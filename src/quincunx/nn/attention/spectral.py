@@ -28,8 +28,9 @@ SLICE = 1 << 18
 """Bytes of an array that eager code goes through at a time, tokens of all rows and heads: what it computes then stays in
 the processor's cache, and far below 32 MiB, from where on glibc maps every block anew."""
 
-COMPILER_OPTIONS = {"realize_reads_threshold": 1000, "realize_opcount_threshold": 10000}
-"""The passes are bound by memory: compute again what is cheap, store nothing of the size of the queries."""
+COMPILER_LIMITS = ("realize_reads_threshold", "realize_acc_reads_threshold", "realize_opcount_threshold")
+"""Up to how many reads or operations the compiler computes a value again instead of storing it. The passes are bound by
+memory: nothing of the size of the queries is to be stored."""
 
 Bins = tuple[Tensor, Tensor, Tensor]
 """Three numbers a bin, each `[B, H, J]`: sums over tokens of products real by real, imaginary by imaginary and mixed; or
@@ -275,7 +276,7 @@ class SpectralGate(SpectralForm):
     def _turn(self, tables: Bins, planes: Tensor) -> Tensor:
         """(r, i) -> (b1 r + b2 i, b2 r + b4 i) on planes `[B, H, S, 2, J]`, written so that both are one expression."""
         b1, b2, b4 = tables
-        return torch.stack([b1, b4], -2)[:, :, None] * planes + b2[:, :, None, None] * planes.flip(-2)
+        return torch.stack([b1, b4], -2)[:, :, None] * planes + b2[:, :, None, None] * _swapped(planes)
 
 
 def gated(
@@ -362,7 +363,8 @@ def compile_method(method: Callable[..., Any]) -> Callable[..., Any]:
     original = method.__func__  # pyright: ignore[reportFunctionMemberAccess]
     copy = types.FunctionType(original.__code__.replace(), original.__globals__, original.__name__)
     own = types.MethodType(copy, method.__self__)  # pyright: ignore[reportFunctionMemberAccess]
-    fast = torch.compile(own, fullgraph=True, dynamic=True, options=dict(COMPILER_OPTIONS))
+    options: dict[str, Any] = dict.fromkeys(COMPILER_LIMITS, 10_000)
+    fast = torch.compile(own, fullgraph=True, dynamic=True, options=options)
 
     def call(*arguments: Any) -> Any:
         try:
@@ -411,6 +413,13 @@ def _halves(planes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the real and the imaginary plane `[..., J]` of planes `[..., 2, J]`, float32 or wider."""
     planes = _wide(planes)
     return planes[..., 0, :], planes[..., 1, :]
+
+
+def _swapped(planes: Tensor) -> Tensor:
+    """Return planes `[..., 2, J]` with the two exchanged."""
+    if torch.compiler.is_compiling():
+        return planes.flip(-2)
+    return torch.cat([planes[..., 1:, :], planes[..., :1, :]], dim=-2)  # twice as fast as flip
 
 
 def _wide(array: Tensor) -> Tensor:

@@ -268,6 +268,8 @@ def declared_sizes(config: LongRangeConfig) -> Sizes:
     counts = {split: getattr(data, split) or usual for split, usual in task.usual.items()}
     if limit is not None:
         counts = {split: min(count, limit) for split, count in counts.items()}
+    if config.objective == "denoising":  # which takes pairs apart
+        counts = {split: count * task.parts for split, count in counts.items()}
     longest = None
     if config.task == "listops" and not data.path:
         longest = data.max_length - 1

@@ -110,9 +110,10 @@ class LongRange:
         longest = encoder.max_seq_len
         denoises = config.objective == "denoising"
         source = SingleSource(splits.train, longest) if denoises else SequenceSource(splits.train, longest)
+        evaluators = {split: _evaluator(config, split, splits) for split in ("dev", "test")}
         sizes = Sizes(
             train=len(source),
-            evaluation={split: len(splits.of(split)) for split in ("dev", "test")},
+            evaluation={split: len(evaluator.source) for split, evaluator in evaluators.items()},
             vocabulary=task.vocabulary,
             longest=int(splits.train.lengths.max()),
             mean_length=float(source.lengths.mean()),
@@ -122,7 +123,6 @@ class LongRange:
         if checkpointing:
             notes.append(checkpointing)
         counts = {split: len(splits.of(split)) for split in SPLITS}
-        evaluators = {split: _evaluator(config, split, splits) for split in ("dev", "test")}
         scalars = DENOISING_SCALARS if denoises else scalars_of(config.task)
         return Experiment(
             config=config.model_copy(update={"data": data.model_copy(update=counts)}),

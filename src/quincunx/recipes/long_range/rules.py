@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quincunx.config.schema import Rule, Sizes, Target
+from quincunx.config.schema import Rule, Sizes, Target, lookup
 from quincunx.config.sections.attention import ATTENTION_RULES
 from quincunx.config.sections.rules import RULES as SHARED_RULES
 from quincunx.recipes.long_range.tasks import TASKS, needed_vocabulary, pretrains
@@ -18,6 +18,14 @@ def _too_small(config: Any, sizes: Sizes) -> bool:
 def _too_long(config: Any, sizes: Sizes) -> bool:
     longest, room = sizes.longest, config.encoder.max_seq_len
     return longest is not None and room is not None and longest > room
+
+
+def _pretraining_updates(config: Any, sizes: Sizes) -> int:
+    chosen = config.pretraining
+    if chosen.updates is not None:
+        return chosen.updates
+    batches = -(-sizes.train * TASKS[config.task].parts // config.update.batch_size)
+    return -(-batches // config.update.accumulation) * chosen.epochs
 
 
 def _cut(config: Any) -> bool:
@@ -98,6 +106,21 @@ RULES: tuple[Rule, ...] = (
             "pretraining.learning_rate": 0.1,
             "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
         },
+    ),
+    Rule(
+        name="warmup-fills-pretraining",
+        paths=("schedule.warmup", "pretraining.updates", "pretraining.epochs"),
+        applies=lambda config, sizes: (
+            pretrains(config)
+            and lookup(config, "schedule.kind") in ("linear", "cos")
+            and config.schedule.warmup >= _pretraining_updates(config, sizes)
+        ),
+        message="schedule.warmup ({schedule.warmup} updates) leaves no update of pretraining, which has the same "
+        "schedule over its own updates, to the schedule itself",
+        remedy="lower schedule.warmup, or pretrain longer",
+        failing={"schedule.kind": "cos", "schedule.warmup": 10, "pretraining.updates": 10, "budget.updates": 50},
+        stage="sized",
+        sizes=Sizes(train=100),
     ),
     Rule(
         name="vocabulary-holds-the-data",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from quincunx.data.order import permutation
+from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.cache import Made, cache_folder, kept
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
 from quincunx.recipes.long_range.data.pathfinder.export import read_manifest, request_of
@@ -50,7 +51,7 @@ def _generated(data: DataSettings, limit: int | None, on_progress: Progress | No
         side = data.resolution
         images = {split: np.empty((count, side * side), np.uint8) for split, count in wanted.items()}
         labels = {split: np.empty(count, np.uint8) for split, count in wanted.items()}
-        done = dict.fromkeys(SPLITS, 0)
+        done: dict[str, int] = dict.fromkeys(SPLITS, 0)
         for split, pixels, classes in generated(parameters, wanted, on_progress):
             place = slice(done[split], done[split] + len(classes))
             images[split][place], labels[split][place] = pixels, classes
@@ -72,6 +73,8 @@ def _read(
 ) -> Splits:
     official = read_official(path, data.resolution)
     manifest = read_manifest(official.folder)
+    if manifest is not None and manifest.sha256 is None:
+        raise DataError(f"{official.folder} is not finished: give quincunx data pathfinder the same options again")
     borders = None if manifest is None else ranges(manifest.counts)
 
     def make() -> Made:
