@@ -117,7 +117,8 @@ def report(arguments: argparse.Namespace, tokens: int) -> None:
         share = 14 * arguments.batch * HEADS * pairs * WIDTH / min(found[name]) / roof
         ratio = ratios(found[name], found[BASE])
         more = memory[name] / memory[BASE]
-        verdicts = [verdict(ratio.median, TIME_BAR), verdict(more, MEMORY_BAR)] if name in BARRED and tokens == 2048 else ["", ""]
+        barred = name in BARRED and tokens == 2048
+        verdicts = [verdict(ratio.median, TIME_BAR), verdict(more, MEMORY_BAR)] if barred else ["", ""]
         times = f"{1e3 * seconds.median:.1f} [{1e3 * seconds.low:.1f}, {1e3 * seconds.high:.1f}]"
         rows.append([name, times, f"{ratio:.2f}", verdicts[0], f"{share:.0%}", f"{memory[name]:.0f}", f"{more:.2f}"])
         rows[-1].append(verdicts[1])

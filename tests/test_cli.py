@@ -45,6 +45,9 @@ call("explain", "--schema")
 call("explain", "--json")
 call("convert", "starter.yaml", "--origin")
 call("runs", "list")
+call("init", "long_range", "--preset", "guide")
+call("init", "long_range", "--preset", "nothing", code=2)
+call("data", "pathfinder", "--out", "paths", "--resolution", "16", "--train", "2", "--dev", "1", "--test", "1")
 call("trian", "starter.yaml", code=2)
 import quincunx
 assert "torch" not in sys.modules
@@ -114,6 +117,18 @@ MISUSE = [
     ("explain --recipe nothing", 2, "there is no recipe 'nothing'"),
     ("explain --json --markdown", 2, "not allowed with"),
     ("init nothing", 2, "there is no recipe 'nothing'"),
+    ("init long_range --preset nothing", 2, "presets and their tasks: guide"),
+    ("init long_range --preset guide --task image", 2, "listops"),
+    ("init long_range --task image", 2, "give --preset as well"),
+    ("check {config} task=text", 2, "needs data.path"),
+    ("check {config} encoder.pooling=cls attention.causal=true", 2, "sees no other token"),
+    ("runs compare nothing", 2, "nothing"),
+    ("runs compare folder", 2, "folder"),
+    ("bench", 2, "required: WHAT"),
+    ("bench capacity --widths 0", 2, "0"),
+    ("data pathfinder --out there --resolution 8", 2, "16 to 256"),
+    ("data pathfinder --out there --train 0", 2, "at least 1"),
+    ("data pathfinder --out {config}", 1, "File exists|is a file|Not a directory"),
     ("init long_range --out {config}", 2, "exists already"),
     ("init long_range --out {config}/below.yaml", 1, "File exists"),
     ("evaluate nothing", 2, "nothing does not exist"),
@@ -121,7 +136,7 @@ MISUSE = [
     ("predict folder rows", 2, "folder holds no run"),
     ("predict nothing -", 2, "nothing does not exist"),
     ("report folder", 2, "folder holds no run"),
-    ("runs", 2, "required: what"),
+    ("runs", 2, "required: WHAT"),
     ("runs list nothing", 2, "nothing is no folder"),
     ("data listops", 2, "--out"),
     ("data imdb --out there", 2, "invalid choice: 'imdb'"),

@@ -150,9 +150,7 @@ def _train(
         checkpoints.clean()
         write_folder(folder, config, loaded, plan, experiment, state.update, notes)
     journal = Journal(folder, config, plan, state)
-    callbacks: list[Callback] = [journal, *wish.callbacks] if runtime.main else []
-    if config.debug.profile and runtime.main:
-        callbacks.append(Profile(folder.path, runtime.device))
+    callbacks = _callbacks(config, folder, journal, wish, runtime)
     requests = Requests(folder.path, callbacks)
     if runtime.main:
         requests.clear_files()
@@ -197,6 +195,12 @@ def _train(
             # the run is what it is without its report
             _attempt(lambda: write_report(folder.path), f"no report; quincunx report {folder.path} writes it anew")
     return Ended(folder.path, reason, runtime.main)
+
+
+def _callbacks(config: Any, folder: RunFolder, journal: Journal, wish: Wish, runtime: Runtime) -> list[Callback]:
+    if not runtime.main:
+        return []
+    return [journal, *wish.callbacks, *([Profile(folder.path, runtime.device)] if config.debug.profile else [])]
 
 
 def _go(loop: Loop, experiment: Experiment, notes: Sequence[str]) -> str:

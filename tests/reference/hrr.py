@@ -81,7 +81,7 @@ def bundled(
                     total = torch.logsumexp(torch.stack([scores[s] for s in seen]), 0)
                     weight = (scores[t] - total).exp() * (len(seen) if gate == "mean_preserving" else 1)
                     row = row + weight * v[b, h, t]
-                if gain is not None:
+                if gain is not None and seen:
                     centred = answers[t] - answers[t].mean()
                     row = row + gain[h] * centred / (centred.square().mean() + 1e-5).sqrt()
                 rows.append(row)

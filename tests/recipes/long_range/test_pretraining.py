@@ -258,7 +258,8 @@ def test_pretraining_on_pairs_learns_from_every_sequence(work: Path):
     assert json.loads((run.path / "pretraining/plan.json").read_text())["total_updates"] == 10
     assert run.summary["update"] == 12
     found, best = weights(run.path), weights(run.path / "pretraining", "best")
-    assert found["embedding.weight"].shape == (258, 8)
+    assert torch.equal(found["embedding.weight"], best["embedding.weight"])
+    assert found["embedding.weight"].shape == (258, 8), "256 bytes, padding, the mask"
     assert found["classifier.0.weight"].shape == (12, 32)
 
 

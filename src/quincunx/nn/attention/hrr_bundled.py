@@ -1,6 +1,6 @@
-"""Bundled holographic attention (Alam et al. 2023, arXiv 2305.19534: Hrrformer): all pairs of keys and values go into one
-vector a head, every token unbinds it by its query and weighs its own value by how well the two agree. O(S) time, O(1)
-state. The fast form on packed spectra is in `quincunx.nn.attention.spectral`.
+"""Bundled holographic attention (Alam et al. 2023, arXiv 2305.19534: Hrrformer): all pairs of keys and values go into
+one vector a head; every token unbinds it by its query and weighs its own value by how well the two agree. O(S) time,
+O(1) state. The fast form on packed spectra is in `quincunx.nn.attention.spectral`.
 
 B batch, S sequence, H heads, E head width, R traces a head.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -115,42 +115,57 @@ class Mix(nn.Module):
         work = scale.dtype
         step = _step(q, work)
         # split, not slices: its backward pass joins the parts' gradients once, without a whole of zeros for each
-        parts = [x.split(step, dim=2) for x in (q, k, v)]
-        masks = [None] * len(parts[0]) if valid is None else valid.split(step, dim=1)
+        parts = list(zip(*(x.split(step, dim=2) for x in (q, k, v)), strict=True))
+        masks = [None] * len(parts) if valid is None else valid.split(step, dim=1)
         like = v[..., 0].to(work)
-        traced = valid if self.mask_trace else None
-        roots = valid_counts(like, traced, self.causal).sqrt()[..., None]
-        roots = roots.split(step, dim=2) if self.causal else [roots] * len(masks)
-        bound = lambda k, v, mask: [  # noqa: E731
-            self.bound(one, v, mask if self.mask_trace else None) for one in _mapped(k.to(work), key_maps)
-        ]
-        sums: list[Tensor] | None = None
-        if not self.causal:
-            for _, some_k, some_v, mask in zip(*parts, masks, strict=True):
-                added = [one.sum(2, keepdim=True) for one in bound(some_k, some_v.to(work), mask)]
-                sums = added if sums is None else [a + b for a, b in zip(sums, added, strict=True)]
+        roots = valid_counts(like, valid if self.mask_trace else None, self.causal).sqrt()[..., None]
+        if read_gain is not None and valid is not None and not self.mask_trace:
+            # what padding alone is in the trace of must not be read
+            seen = valid.cumsum(1) > 0 if self.causal else valid.any(1, keepdim=True)
+            q = q.masked_fill(~seen[:, None, :, None], 0.0)
+        traces = self._traces(parts, masks, key_maps, work)
         scores, reads = [], []
-        for some_q, some_k, some_v, mask, root in zip(*parts, masks, roots, strict=True):
-            wide = some_v.to(work)
-            traces = sums
-            if self.causal:
-                before = sums
-                traces = [one.cumsum(2) for one in bound(some_k, wide, mask)]
-                if before is not None:
-                    traces = [a + b for a, b in zip(before, traces, strict=True)]
-                sums = [one[:, :, -1:] for one in traces]
-            assert traces is not None
-            score, answer = self.answers(some_q.to(work), wide, traces, root, scale, query_maps)
+        for part, root, found in zip(parts, roots.expand(-1, -1, q.shape[2], -1).split(step, 2), traces, strict=True):
+            root = root if self.causal else root[:, :, :1]
+            some_q, some_v = part[0].to(work), part[2].to(work)
+            score, answer = self.answers(some_q, some_v, found, root, scale, query_maps)
             scores.append(score)
             if read_gain is not None:
                 reads.append(self.normed(answer, root, read_gain))
         weights = gate_weights(_joined(scores), valid, self.causal)
         if self.mean_preserving:
             weights = weights * valid_counts(like, valid, self.causal)
-        out = [w[..., None] * some_v for w, some_v in zip(weights.split(step, dim=2), parts[2], strict=True)]
+        outs = [w[..., None] * part[2] for w, part in zip(weights.split(step, dim=2), parts, strict=True)]
         if reads:
-            out = [a + b for a, b in zip(out, reads, strict=True)]
-        return _joined([part.to(v.dtype) for part in out])
+            outs = [out + read for out, read in zip(outs, reads, strict=True)]
+        return _joined([out.to(v.dtype) for out in outs])
+
+    def _traces(
+        self,
+        parts: Sequence[tuple[Tensor, ...]],
+        masks: Sequence[Tensor | None],
+        key_maps: Tensor | None,
+        work: torch.dtype,
+    ) -> Iterator[list[Tensor]]:
+        """Yield for every part of the tokens the R traces `[B, H, S or 1, ...]` that its tokens unbind."""
+        sums: list[Tensor] = []
+        bound = (
+            [self.bound(key, v.to(work), mask if self.mask_trace else None) for key in _mapped(k.to(work), key_maps)]
+            for (_, k, v), mask in zip(parts, masks, strict=True)
+        )
+        if self.causal:
+            for pairs in bound:
+                traces = [pair.cumsum(2) for pair in pairs]
+                if sums:
+                    traces = [before + trace for before, trace in zip(sums, traces, strict=True)]
+                sums = [trace[:, :, -1:] for trace in traces]
+                yield traces
+            return
+        for pairs in bound:
+            added = [pair.sum(2, keepdim=True) for pair in pairs]
+            sums = [before + one for before, one in zip(sums, added, strict=True)] if sums else added
+        for _ in parts:
+            yield sums
 
     def bound(self, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Return the bound pairs of keys and values `[B, H, S, E]`, nothing for tokens not valid `[B, S]`."""
@@ -171,16 +186,15 @@ class Mix(nn.Module):
             scale: `[H]`.
             query_maps: `[R - 1, H, E, E]` or None.
         """
+        over = root.view(*root.shape, *(1,) * (traces[0].ndim - root.ndim))
         found = [
-            self.form.merge(
-                self.form.retrieve(trace / root.view(*root.shape, *(1,) * (trace.ndim - 4)), self.form.split(query))
-            )
+            self.form.merge(self.form.retrieve(trace / over, self.form.split(query)))
             for trace, query in zip(traces, _mapped(q, query_maps), strict=True)
         ]
-        score = sum(agreement(v, one, self.score) for one in found) / len(found)
+        score = _mean([agreement(v, one, self.score) for one in found])
         if self.score == "dot":
             score = score * root[..., 0]
-        return score * scale[:, None], sum(found) / len(found)
+        return score * scale[:, None], _mean(found)
 
     def normed(self, answer: Tensor, root: Tensor, gain: Tensor) -> Tensor:
         """Return γ LN(v̂) of `answer`, v̂ over `root`; the same in both forms."""
@@ -197,8 +211,8 @@ def _compiled(settings: tuple[Form, int, bool, Score, bool, bool], _: tuple[Any,
 class HrrBundledAttention(AttentionCore):
     """w_t v_t, where w is a softmax over tokens of how well v_t agrees with v̂_t = q_t† ⊛ Σ_s k_s ⊛ v_s.
 
-    As published, a token takes nothing from others but its weight; `gate` and `read` repair that. The rows are sums over
-    tokens, so no matrix of S x S weights exists in any form.
+    As published, a token takes nothing from others but its weight; `gate` and `read` repair that. No form has a matrix
+    of S x S weights.
 
     Args:
         num_heads: Number of heads H.
@@ -240,6 +254,15 @@ class HrrBundledAttention(AttentionCore):
     ) -> None:
         super().__init__(num_heads, head_dim, causal=causal)
         _check_options(form, compile, score, scale, gate, traces)
+        self.options: dict[str, Any] = {
+            "mask_trace": mask_trace,
+            "score": score,
+            "scale": scale,
+            "learn_scale": learn_scale,
+            "gate": gate,
+            "read": read,
+            "traces": traces,
+        }
         self.form = form
         self.traces = traces
         self.compile_passes = compile
@@ -263,7 +286,9 @@ class HrrBundledAttention(AttentionCore):
             if self.gate is not None and not torch.compiler.is_compiling():
                 planes = (self.gate.split(x) for x in (q, k, v))
                 return self.gate.merge(gated(self.gate, *planes, valid, scale, compiled=compiled))
-            mix = _compiled(self.mix.settings, (*variant(v, valid), torch.is_grad_enabled())) if compiled else self.mix
+            mix: Callable[..., Tensor] = self.mix
+            if compiled:
+                mix = _compiled(self.mix.settings, (*variant(v, valid), torch.is_grad_enabled()))
             return mix(
                 q, k, v, valid, scale, *(_to(x, scale) for x in (self.read_gain, self.query_maps, self.key_maps))
             )
@@ -300,6 +325,14 @@ class HrrBundledAttention(AttentionCore):
             if read_gain is not None:
                 out = out + mix.normed(answer, root, read_gain)
         return out[:, :, 0].to(dtype), (*traces, total, count)
+
+    def in_form(self, form: Form, *, compile: bool = False) -> HrrBundledAttention:
+        """Return a core with the options of this one in a form, dtype and device alike; learned numbers start anew."""
+        core = HrrBundledAttention(
+            self.num_heads, self.head_dim, causal=self.causal, form=form, compile=compile, **self.options
+        )
+        like = next(self.parameters(), None)
+        return core if like is None else core.to(like)
 
     def checkpointing_note(self) -> str | None:
         """Return why recomputing saves no memory, where the backward pass needs but queries, keys and values."""
@@ -347,7 +380,7 @@ def _mapped(x: Tensor, maps: Tensor | None) -> list[Tensor]:
 
 
 def _step(like: Tensor, work: torch.dtype) -> int:
-    """Return how many tokens eager code takes at once; under a compiler all, as cuts would tie its graph to one size."""
+    """Return how many tokens eager code takes at once; under a compiler all: cuts would tie its graph to one size."""
     length = like.shape[2]
     if torch.compiler.is_compiling() or not like.numel():
         return length
@@ -356,6 +389,10 @@ def _step(like: Tensor, work: torch.dtype) -> int:
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else functools.reduce(torch.add, tensors) / len(tensors)
 
 
 def _to(parameter: Tensor | None, like: Tensor) -> Tensor | None:

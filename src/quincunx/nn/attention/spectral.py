@@ -2,9 +2,9 @@
 two backward, nothing kept between them but queries, keys, values, the trace and a normaliser for each head.
 
 In a packed spectrum (`hrr.packed_basis`) bin f holds a complex number, its real part in the first half of the vector
-and its imaginary part in the second: two planes. Binding multiplies bin by bin. Bin 0 holds two real numbers instead, the constant
-and the Nyquist term, each multiplied by itself: there the mixed products are left out. What a trace retrieves is then
-linear in the query, bin by bin: (r, i) -> (b1 r + b2 i, b2 r + b4 i), where b1, b2, b4 come from the trace alone.
+and its imaginary part in the second: two planes. Binding multiplies bin by bin. Bin 0 holds two real numbers instead,
+the constant and the Nyquist term, each multiplied by itself: there the mixed products are left out. What a trace
+retrieves is linear in the query, bin by bin: (r, i) -> (b1 r + b2 i, b2 r + b4 i), b1, b2, b4 from the trace alone.
 
 B batch, S sequence, H heads, E head width, J = ⌈E / 2⌉ bins.
 """
@@ -24,17 +24,17 @@ from torch.nn import functional
 from quincunx.errors import RunError
 from quincunx.nn.attention.gate import EPSILON
 
-SLICE = 1 << 18
-"""Bytes of an array that eager code goes through at a time, tokens of all rows and heads: what it computes then stays in
-the processor's cache, and far below 32 MiB, from where on glibc maps every block anew."""
+SLICE = 1 << 19
+"""Bytes of an array that eager code goes through at a time, tokens of all rows and heads: what it computes then stays
+in the processor's cache, and far below 32 MiB, from where on glibc maps every block anew."""
 
 COMPILER_LIMITS = ("realize_reads_threshold", "realize_acc_reads_threshold", "realize_opcount_threshold")
 """Up to how many reads or operations the compiler computes a value again instead of storing it. The passes are bound by
 memory: nothing of the size of the queries is to be stored."""
 
-Bins = tuple[Tensor, Tensor, Tensor]
-"""Three numbers a bin, each `[B, H, J]`: sums over tokens of products real by real, imaginary by imaginary and mixed; or
-the table b1, b2, b4 of a trace."""
+Bins = tuple[Tensor, ...]
+"""Three numbers a bin, each `[B, H, J]`: sums over tokens of products real by real, imaginary by imaginary and mixed,
+or the table b1, b2, b4 of a trace."""
 
 
 class SpectralForm(nn.Module):
@@ -75,7 +75,7 @@ class SpectralForm(nn.Module):
         return torch.stack([qr * b1 + qi * b2, qr * b2 + qi * b4], dim=-2)
 
     def centred(self, packed: Tensor) -> Tensor:
-        """Return the packed spectra `[..., E]` of the vectors less their mean over the width: the constant term is 0."""
+        """Return packed spectra `[..., E]` of the vectors less their mean over the width: the constant term is 0."""
         return functional.pad(packed[..., 1:], (1, 0))
 
     def _paired(self, like: Tensor) -> Tensor:
@@ -322,7 +322,8 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = grad_outputs
         q, k, v, valid, scale, *kept = ctx.saved_tensors
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         _, run = _passes(ctx.gate, ctx.compiled, v, valid)
@@ -391,21 +392,24 @@ def _slices(like: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
-def _by_slices(function: Callable[..., tuple[Tensor, ...]], *arrays: Tensor | None) -> list[tuple[Tensor, ...]]:
+def _by_slices(
+    function: Callable[..., tuple[Tensor, ...]], first: Tensor, *others: Tensor | None
+) -> list[tuple[Tensor, ...]]:
+    arrays = (first, *others)
     return [
-        function(*(None if array is None else array[:, :, tokens] for array in arrays)) for tokens in _slices(arrays[0])
+        function(*(None if array is None else array[:, :, tokens] for array in arrays)) for tokens in _slices(first)
     ]
 
 
-def _added(function: Callable[..., tuple[Tensor, ...]], *arrays: Tensor | None) -> tuple[Tensor, ...]:
+def _added(function: Callable[..., tuple[Tensor, ...]], first: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
     """Return the sums of what the function makes of every slice of tokens of arrays `[B, H, S, ...]`."""
-    parts = _by_slices(function, *arrays)
+    parts = _by_slices(function, first, *others)
     return functools.reduce(lambda one, other: tuple(a + b for a, b in zip(one, other, strict=True)), parts)
 
 
-def _joined(function: Callable[..., tuple[Tensor, ...]], *arrays: Tensor | None) -> tuple[Tensor, ...]:
+def _joined(function: Callable[..., tuple[Tensor, ...]], first: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
     """Return what the function makes of every slice of tokens of arrays `[B, H, S, ...]`, joined along the tokens."""
-    parts = _by_slices(function, *arrays)
+    parts = _by_slices(function, first, *others)
     return parts[0] if len(parts) == 1 else tuple(torch.cat(part, dim=2) for part in zip(*parts, strict=True))
 
 

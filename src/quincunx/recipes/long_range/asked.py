@@ -21,28 +21,33 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "pathfinder": ("pixels",),
 }
 """By task: the keys of a row."""
+PICTURES = ("image", "pathfinder")
+"""Tasks whose sequences are pictures."""
 
 
-def read_rows(task: str, rows: Sequence[Mapping[str, Any]]) -> Examples:
+def read_rows(task: str, rows: Sequence[Mapping[str, Any]], pixels: int | None = None) -> Examples:
     """Return rows as unlabelled examples; DataError names the first row that is none, and what is expected.
 
     A row is `{"source": "[MAX 1 2 ]"}` for listops, `{"text": ...}`, `{"text1": ..., "text2": ...}` for retrieval, and
-    `{"pixels": [0, 255, ...]}` for pictures: grey values row after row.
+    `{"pixels": [0, 255, ...]}` for pictures: grey values row after row, so many `pixels` of them if given.
     """
     sequences: list[bytes] = []
     for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            keys = ", ".join(f'"{key}": ...' for key in KEYS[task])
+            raise DataError(f"row {number}: expected a mapping, {{{keys}}}, found {show(row)}")
         for key in KEYS[task]:
             try:
-                sequences.append(_symbols(task, row.get(key)))
+                sequences.append(_symbols(task, row.get(key), pixels))
             except ValueError as error:
                 raise DataError(f'row {number}: under "{key}", {error}') from error
     return examples_of(task, sequences, [0] * len(rows))
 
 
-def _symbols(task: str, value: Any) -> bytes:
+def _symbols(task: str, value: Any, pixels: int | None) -> bytes:
     """Return the symbols of one sequence; ValueError says what is wrong with it."""
-    if task in ("image", "pathfinder"):
-        return _pixels(value)
+    if task in PICTURES:
+        return _pixels(value, pixels)
     if not isinstance(value, str):
         raise ValueError(f"expected a text, found {show(value)}")  # noqa: TRY004 - one kind of error for a bad row
     if task != "listops":
@@ -56,9 +61,11 @@ def _symbols(task: str, value: Any) -> bytes:
     return tokens
 
 
-def _pixels(value: Any) -> bytes:
+def _pixels(value: Any, count: int | None) -> bytes:
     if not isinstance(value, list) or not value:
         raise ValueError(f"expected a list of grey values, found {show(value)}")
+    if count is not None and len(value) != count:
+        raise ValueError(f"expected {count:,} grey values, as in training, found {len(value):,}")
     for place, pixel in enumerate(value):
         if type(pixel) is not int or not 0 <= pixel <= 255:
             raise ValueError(f"expected whole numbers from 0 to 255, found {show(pixel)} at place {place}")

@@ -17,7 +17,7 @@ from quincunx.data.loader import Collate
 from quincunx.engine.experiment import Experiment, Parts
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import UsageError
-from quincunx.recipes.long_range.asked import read_rows
+from quincunx.recipes.long_range.asked import PICTURES, read_rows
 from quincunx.recipes.long_range.baselines import scalars_of
 from quincunx.recipes.long_range.config import LongRangeConfig
 from quincunx.recipes.long_range.data import SPLITS, Splits, check, load_splits
@@ -122,7 +122,8 @@ class LongRange:
         checkpointing = getattr(parts.model, "checkpointing_note", lambda: None)()
         if checkpointing:
             notes.append(checkpointing)
-        counts = {split: len(splits.of(split)) for split in SPLITS}
+        # under a limit they would say less than the files hold: what is carved out of them would be another part
+        counts = {split: len(splits.of(split)) for split in SPLITS} if config.debug.limit is None else {}
         scalars = DENOISING_SCALARS if denoises else scalars_of(config.task)
         return Experiment(
             config=config.model_copy(update={"data": data.model_copy(update=counts)}),
@@ -152,7 +153,7 @@ class LongRange:
             raise UsageError(
                 "this run denoises, it has no classes to predict: name a run with objective classification"
             )
-        examples = read_rows(config.task, rows)
+        examples = read_rows(config.task, rows, usual_length(config) if config.task in PICTURES else None)
         if not len(examples):
             return []
         longest = config.encoder.max_seq_len
