@@ -46,6 +46,12 @@ def test_the_guides_file_trains_as_it_stands(cli: Cli, guide_file: Path, work: P
     assert rates == {1: 0.001, 2: 0.001, 3: pytest.approx(0.0009), 4: pytest.approx(0.0009)}, "exp_decay by 0.9"
 
 
+# NARROW, with the guide's 8 heads, 1 block, 32 token ids and 10 classes: embeddings and positions; the block's norm,
+# three projections, the one back, norm, and the two maps of its MLP; the last norm; the classifier's two maps
+BLOCK = 2 * 8 + 3 * (8 * 32 + 32) + (32 * 8 + 8) + 2 * 8 + 2 * (8 * 8 + 8)
+PARAMETERS = 32 * 8 + 30 * 8 + BLOCK + 2 * 8 + (8 * 8 + 8) + (8 * 10 + 10)
+
+
 @pytest.mark.parametrize("kind", ["hrr-individual", "hrr-bundled", "hrr-quadratic", "tpr"])
 def test_every_kind_of_the_guide_trains(cli: Cli, guide_file: Path, work: Path, kind: str):
     changes = ["training.num_epochs=1", "compute.threads=1", "compute.device=cpu", "seed=3", "run.dir=there"]

@@ -32,7 +32,7 @@ from quincunx.report.comparison import (
     render,
 )
 from quincunx.report.curves import REFERENCE_WORDS
-from quincunx.report.grouping import ABSENT, acting, differing, naming, signature
+from quincunx.report.grouping import ABSENT, acting, chosen_apart, differing, naming, signature
 from quincunx.runs import list_runs, read_json
 
 __all__ = ["Comparison", "compare", "render", "run_folders"]
@@ -94,7 +94,7 @@ def compare(
     return Comparison(
         metric=metric,
         by=named,
-        follow=[path for path in apart if path not in named and by is None],
+        follow=[path for path in apart if path not in named and by is None and chosen_apart(settings, path)],
         groups=groups,
         left_out=left_out,
         tables=_parts(members, name) if tables else (),

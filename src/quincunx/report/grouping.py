@@ -84,6 +84,11 @@ def differing(runs: Sequence[Settings]) -> list[str]:
     ]
 
 
+def chosen_apart(runs: Sequence[Settings], path: str) -> bool:
+    """Tell whether runs in which a setting acts have different values of it; where it acts in one only, it follows."""
+    return len({signature(settings, [path]) for settings in runs if path in settings}) > 1
+
+
 def naming(runs: Sequence[Settings], paths: Sequence[str]) -> list[str]:
     """Return few of the paths that tell apart as many groups as all of them; the others follow from these.
 

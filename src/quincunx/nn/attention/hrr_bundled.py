@@ -113,20 +113,20 @@ class Mix(nn.Module):
             key_maps: Those of keys.
         """
         work = scale.dtype
+        if read_gain is not None and valid is not None and not self.mask_trace:
+            # a trace of padding alone is not to be read
+            seen = valid.cumsum(1) > 0 if self.causal else valid.any(1, keepdim=True)
+            q = q.masked_fill(~seen[:, None, :, None], 0.0)
         step = _step(q, work)
         # split, not slices: its backward pass joins the parts' gradients once, without a whole of zeros for each
         parts = list(zip(*(x.split(step, dim=2) for x in (q, k, v)), strict=True))
         masks = [None] * len(parts) if valid is None else valid.split(step, dim=1)
         like = v[..., 0].to(work)
         roots = valid_counts(like, valid if self.mask_trace else None, self.causal).sqrt()[..., None]
-        if read_gain is not None and valid is not None and not self.mask_trace:
-            # what padding alone is in the trace of must not be read
-            seen = valid.cumsum(1) > 0 if self.causal else valid.any(1, keepdim=True)
-            q = q.masked_fill(~seen[:, None, :, None], 0.0)
         traces = self._traces(parts, masks, key_maps, work)
         scores, reads = [], []
-        for part, root, found in zip(parts, roots.expand(-1, -1, q.shape[2], -1).split(step, 2), traces, strict=True):
-            root = root if self.causal else root[:, :, :1]
+        rooted = roots.split(step, dim=2) if self.causal else [roots] * len(parts)
+        for part, root, found in zip(parts, rooted, traces, strict=True):
             some_q, some_v = part[0].to(work), part[2].to(work)
             score, answer = self.answers(some_q, some_v, found, root, scale, query_maps)
             scores.append(score)
@@ -284,8 +284,8 @@ class HrrBundledAttention(AttentionCore):
             scale = self._scale(q)
             compiled = self.compile_passes and not torch.compiler.is_compiling()
             if self.gate is not None and not torch.compiler.is_compiling():
-                planes = (self.gate.split(x) for x in (q, k, v))
-                return self.gate.merge(gated(self.gate, *planes, valid, scale, compiled=compiled))
+                q, k, v = (self.gate.split(x) for x in (q, k, v))
+                return self.gate.merge(gated(self.gate, q, k, v, valid, scale, compiled=compiled))
             mix: Callable[..., Tensor] = self.mix
             if compiled:
                 mix = _compiled(self.mix.settings, (*variant(v, valid), torch.is_grad_enabled()))

@@ -322,8 +322,7 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = grad_outputs
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, valid, scale, *kept = ctx.saved_tensors
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         _, run = _passes(ctx.gate, ctx.compiled, v, valid)
@@ -373,9 +372,9 @@ def compile_method(method: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
-            # torch ends its messages with advice to its own developers
+            # what follows torch's first line is advice to its own developers
             raise RunError(
-                f"hrr-bundled: torch.compile cannot be had here: {str(error).partition(chr(10) * 2)[0]}\n"
+                f"hrr-bundled: torch.compile cannot be had here: {str(error).partition(chr(10))[0]}\n"
                 "Install what it misses (on a CPU, a C++ compiler), or set the option compile to false: the same "
                 "values, slower"
             ) from error
