@@ -155,7 +155,7 @@ def test_groups_are_named_by_few_settings_and_the_others_are_said_to_follow(tmp_
     found = compare([tmp_path])
     assert sorted(found.by) == ["attention.kind", "encoder.layers"]
     assert found.follow == ["encoder.heads"]
-    assert [group.label for group in found.groups][:2] == ["attention.kind a, layers 1", "attention.kind a, layers 2"]
+    assert [group.label for group in found.groups][:2] == ["a, layers 1", "a, layers 2"]
     assert "the groups differ in encoder.heads as well" in render(found)
 
 

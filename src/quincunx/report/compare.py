@@ -226,7 +226,9 @@ def _members(
 def _group(members: Sequence[_Candidate], named: Sequence[str], apart: Sequence[str], name: str) -> Group:
     settings = {path: members[0].settings.get(path, ABSENT) for path in named}
     words = [
-        plain(value) if len(settings) == 1 else f"{_short(path)} {plain(value)}" for path, value in settings.items()
+        plain(value) if len(settings) == 1 or path.endswith(".kind") else f"{_short(path)} {plain(value)}"
+        for path, value in settings.items()
+        if value is not ABSENT or len(settings) == 1
     ]
     return Group(
         label=", ".join(words) or name,
@@ -271,11 +273,14 @@ def _levels(members: Sequence[Sequence[_Candidate]], metric: str) -> list[str]:
 def _reference(groups: Sequence[Group], against: str | None) -> Group:
     if against is None:
         return groups[0]
-    for fits in (
-        [group for group in groups if group.label == against],
-        [group for group in groups if against in {f"{path}={plain(value)}" for path, value in group.settings.items()}],
-        [group for group in groups if against in map(plain, group.settings.values())],
-    ):
+    named = [
+        group for group in groups if against in {f"{path}={plain(value)}" for path, value in group.settings.items()}
+    ]
+    # by its value alone: of the setting that comes first, should several have it
+    valued = [
+        [group for group in groups if plain(group.settings.get(path, ABSENT)) == against] for path in groups[0].settings
+    ]
+    for fits in ([group for group in groups if group.label == against], named, *valued):
         if len(fits) == 1:
             return fits[0]
         if fits:

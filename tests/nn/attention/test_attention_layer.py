@@ -59,7 +59,7 @@ def test_kinds_and_schema_agree():
 def test_an_unknown_kind_names_those_there_are():
     with pytest.raises(UsageError, match="'hrr' is not available: choose one of softmax, "):
         attention_core("hrr", 2, 4, {})
-    with pytest.raises(UsageError, match="'softmax'.*'temperature'"):
+    with pytest.raises(UsageError, match=r"'softmax'.*'temperature'"):
         attention_core("softmax", 2, 4, {"temperature": 1})
     core = attention_core("softmax", 2, 4, {"weight_dropout": 0.5})
     assert isinstance(core, SoftmaxAttention) and core.dropout is not None
