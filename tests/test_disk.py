@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -49,6 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     yield size
     if mounted:
+        gc.collect()  # the frames of a failed run may still hold weights that are mapped from its files
         subprocess.run(["umount", str(disk)], check=True)
 
 

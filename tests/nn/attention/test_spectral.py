@@ -185,13 +185,13 @@ def test_what_cannot_be_compiled_is_said_with_its_remedy():
 def test_generated_code_gives_the_same_and_is_generated_once(valid, mask_trace):
     """The real compiler: needs one for C++."""
     options = {"form": "spectral", "mask_trace": mask_trace, "learn_scale": True}
-    plain, fast = (HrrBundledAttention(2, 10, compile=compile, **options) for compile in (False, True))
+    plain, fast = (HrrBundledAttention(2, 32, compile=compile, **options) for compile in (False, True))
     counters.clear()
     for length in (5, 4, 3):
         mask = None if valid is None else valid[:, :length].clone()
         found = []
         for core in (plain, fast):
-            tensors = [x.requires_grad_() for x in inputs(10, length, torch.float32)]
+            tensors = [x.requires_grad_() for x in inputs(32, length, torch.float32)]
             out = core(*tensors, mask)
             found.append([out, *torch.autograd.grad(out.square().sum(), [*tensors, *core.parameters()])])
         for mine, theirs in zip(*found, strict=True):
@@ -202,11 +202,11 @@ def test_generated_code_gives_the_same_and_is_generated_once(valid, mask_trace):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"causal": True}, {"read": True, "gate": "mean_preserving"}], ids=str)
 def test_generated_code_serves_the_other_options_too(options):
-    plain, fast = (HrrBundledAttention(2, 10, form="spectral", compile=compile, **options) for compile in (False, True))
+    plain, fast = (HrrBundledAttention(2, 32, form="spectral", compile=compile, **options) for compile in (False, True))
     for length in (5, 4):
         found = []
         for core in (plain, fast):
-            tensors = [x.requires_grad_() for x in inputs(10, length, torch.float32)]
+            tensors = [x.requires_grad_() for x in inputs(32, length, torch.float32)]
             out = core(*tensors, VALID[:, :length].clone())
             found.append([out, *torch.autograd.grad(out.square().sum(), [*tensors, *core.parameters()])])
         for mine, theirs in zip(*found, strict=True):

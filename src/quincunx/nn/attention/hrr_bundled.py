@@ -83,7 +83,6 @@ class Mix(nn.Module):
         super().__init__()
         self.settings = (form, width, causal, score, mean_preserving, mask_trace)
         self.form = TimeForm(width) if form == "rfft" else SpectralForm(width)
-        self.width = width
         self.causal = causal
         self.score = score
         self.mean_preserving = mean_preserving
@@ -371,7 +370,7 @@ def _orthogonal(shape: tuple[int, int, int, int]) -> Tensor:
     """Return random orthogonal matrices `[R - 1, H, E, E]`, each as likely as any other."""
     basis, triangle = torch.linalg.qr(torch.randn(shape, dtype=torch.float64))
     # without the signs, the distribution would be that of the algorithm
-    return (basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]).float()
+    return (basis * triangle.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]).to(torch.get_default_dtype())
 
 
 def _mapped(x: Tensor, maps: Tensor | None) -> list[Tensor]:
@@ -380,9 +379,9 @@ def _mapped(x: Tensor, maps: Tensor | None) -> list[Tensor]:
 
 
 def _step(like: Tensor, work: torch.dtype) -> int:
-    """Return how many tokens eager code takes at once; under a compiler all: cuts would tie its graph to one size."""
+    """Return how many tokens eager code takes at once on a CPU; a compiler and other devices get all of them."""
     length = like.shape[2]
-    if torch.compiler.is_compiling() or not like.numel():
+    if torch.compiler.is_compiling() or like.device.type != "cpu" or not like.numel():
         return length
     return min(length, max(1, SLICE * length // (like.numel() * work.itemsize)))
 
