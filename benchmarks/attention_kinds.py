@@ -60,7 +60,9 @@ SUITES = {
     "listops": Suite(EXAMPLES / "listops_short.yaml", tuple(VARIANTS), (1, 2, 3)),
     "listops-long": Suite(EXAMPLES / "listops_long.yaml", ("softmax", "hrr-cleanup", "none"), (1,)),
     "pathfinder": Suite(EXAMPLES / "pathfinder_small.yaml", ("softmax", "hrr-cleanup", "none"), (1, 2, 3)),
-    "text": Suite(EXAMPLES / "text_reviews.yaml", ("softmax", "hrr-cleanup", "hrr-bundled-repaired", "none"), (1, 2, 3)),
+    "text": Suite(
+        EXAMPLES / "text_reviews.yaml", ("softmax", "hrr-cleanup", "hrr-bundled-repaired", "none"), (1, 2, 3)
+    ),
 }
 
 
