@@ -69,7 +69,7 @@ class BundledOptions(ScoredOptions):
     form: Annotated[Literal["rfft", "spectral"], AnyCase] = "rfft"
     """`rfft`: transform queries, keys and values; `spectral`: let the projections produce spectra, and transform
     nothing. The same functions of other weights; several times faster."""
-    compile: Annotated[bool, when("attention.options.hrr-bundled.form", "spectral")] = False
+    compile: bool = False
     """Compile the spectral form (needs a C++ compiler on a CPU)."""
     mask_trace: bool = True
     """Keep padding out of the trace. false: as in the original, where the output depends on the padding."""
@@ -116,7 +116,7 @@ class TprOptions(Section):
     denominator: Annotated[Literal["count", "keys", "norm", "none"], AnyCase, RETRIEVING] = "count"
     """What is divided by: the `count` of tokens, the query's inner product with the sum of `keys` (needs elu), the
     `norm` (layer norm with a learned gain), or `none`."""
-    delta: Annotated[bool, RETRIEVING] = False
+    delta: bool = False
     """Store by the delta rule: a key's old value is taken out before its new one is put in; order matters then."""
     delta_rate: Annotated[
         float, when("attention.options.tpr.delta", True)
@@ -178,6 +178,31 @@ class KindSamples(Section):
 
 
 ATTENTION_RULES: tuple[Rule, ...] = (
+    Rule(
+        name="only-the-spectral-form-compiles",
+        paths=("attention.options.hrr-bundled.compile", "attention.options.hrr-bundled.form"),
+        applies=lambda config: (
+            config.attention.kind == "hrr-bundled"
+            and config.attention.options.hrr_bundled.compile
+            and config.attention.options.hrr_bundled.form != "spectral"
+        ),
+        message="attention.options.hrr-bundled.compile needs the spectral form: compilers make no code for complex "
+        "numbers",
+        remedy="set attention.options.hrr-bundled.form to spectral, or compile to false",
+        failing={"attention.kind": "hrr-bundled", "attention.options.hrr-bundled.compile": True},
+    ),
+    Rule(
+        name="delta-is-of-retrieval",
+        paths=("attention.options.tpr.delta", "attention.options.tpr.mode"),
+        applies=lambda config: (
+            config.attention.kind == "tpr"
+            and config.attention.options.tpr.delta
+            and config.attention.options.tpr.mode != "retrieval"
+        ),
+        message="the delta rule belongs to attention.options.tpr.mode retrieval",
+        remedy="set attention.options.tpr.mode to retrieval, or delta to false",
+        failing={"attention.kind": "tpr", "attention.options.tpr.delta": True},
+    ),
     Rule(
         name="denominator-of-keys-is-positive",
         paths=("attention.options.tpr.denominator", "attention.options.tpr.feature_map"),
