@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,30 @@ def test_resumed_by_two_processes_what_one_began(descent, cache, tmp_path):
     assert closeness(run, descent) < 1e-5
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="names of threads are read from /proc")
+def test_no_thread_of_the_process_group_outlives_a_run(cache, tmp_path):
+    """A thread of gloo that is left over meets an interpreter that is ending, and aborts the process."""
+    config = config_file(tmp_path / "config.json", cache, tmp_path / "run", {"budget.epochs": 1})
+    script = tmp_path / "train.py"
+    script.write_text(THREADS_LEFT, encoding="utf-8")
+    result = torchrun(config, program=[script])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "rank 0 keeps []" in result.stdout, result.stdout
+    assert "rank 1 keeps []" in result.stdout, result.stdout
+
+
+THREADS_LEFT = """
+import os, sys
+from pathlib import Path
+from quincunx.cli import run
+
+assert run(["train", sys.argv[1]]) == 0
+threads = (Path("/proc/self/task") / task / "comm" for task in os.listdir("/proc/self/task"))
+left = sorted(name for name in {file.read_text().strip() for file in threads} if "gloo" in name)
+print(f"rank {os.environ['RANK']} keeps {left}")
+"""
+
+
 def closeness(run: Path, other: Path) -> float:
     """Return the relative L2 distance of two runs' final weights."""
     a, b = (load_file(sorted((r / "checkpoints").glob("update-*"))[-1] / "model.safetensors") for r in (run, other))
@@ -90,14 +115,14 @@ def losses(run: Path) -> dict[int, float]:
     return {line["update"]: line["value"] for line in lines if (line["split"], line["name"]) == ("train", "loss")}
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+def torchrun(*arguments: object, program: Sequence[object] = ("-m", "quincunx")) -> subprocess.CompletedProcess[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*launcher, "-m", "quincunx", *map(str, arguments)],
+        [*launcher, *map(str, program), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,

@@ -164,10 +164,18 @@ def start_runtime(compute: Compute) -> Runtime:
             torch.set_num_threads(compute.threads)
         if world > 1 and not dist.is_initialized():
             backend = "nccl" if device.type == "cuda" else "gloo"
+            _import_before_the_group()
             # evaluation and hashing happen on one rank while the others wait
             dist.init_process_group(backend, timeout=timedelta(hours=6))
             undo.callback(dist.destroy_process_group)
         return Runtime(device, dtype, rank, world, undo.pop_all())
+
+
+def _import_before_the_group() -> None:
+    # This module takes the default group as the default of its arguments when it is imported, which the first optimizer
+    # step does. Imported afterwards it would keep the group, and gloo's threads, alive past destroy_process_group: a
+    # thread that then asks a finalizing interpreter for its lock ends the process with SIGABRT.
+    import torch.distributed.nn.functional  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def choose_dtype(compute: Compute, device: torch.device) -> torch.dtype:
