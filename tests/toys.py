@@ -137,6 +137,7 @@ def plan(**changes: object) -> Plan:
         "chunk_samples": None,
         "chunk_tokens": None,
         "graphs": "auto",
+        "graph_memory": None,
         "evaluation_batch": 10,
         "evaluation_limit": None,
         "sizes": Sizes(train=10),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quincunx.data.batch import Batch
+from quincunx.engine.graphs import Budget
 from quincunx.engine.objective import Objective
 from quincunx.engine.step import Outcome, Step
 from quincunx.errors import RunError
@@ -68,6 +69,45 @@ def test_kept_and_replayed_graphs_agree(graphs):
     whole, _ = gradients(model, objective, batches)
     found, _ = gradients(model, objective, batches, chunk_samples=3, graphs=graphs)
     assert distance(found, whole) <= 1e-12
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_graphs_are_kept_while_they_fit_and_replayed_beyond(compiled):
+    """Four chunks a side; the gradient is the same to the last bit wherever the limit falls."""
+
+    class Watch(Contrastive):
+        def represent(self, model, rows):
+            seen.append(rows.role)
+            return super().represent(model, rows)
+
+    found, passes = [], []
+    for limit in (0, 1, 10_000, 2**30):
+        torch.manual_seed(0)
+        model, objective, seen = Encoder().double(), Watch().double(), []
+        if compiled:
+            model.compile(backend="aot_eager", dynamic=True)
+        step = Step(model, objective, cpu(), plan(chunk_samples=3, graphs="auto"), seed=5)
+        step._graph_limit = limit
+        step.gradient(0, [pairs(10)])
+        found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+        passes.append(len(seen))
+    assert passes[0] == 16 and passes[-1] == 8, "each chunk once, and once more where it is replayed"
+    assert 8 < passes[2] < 16
+    for other in found[1:]:
+        assert all(torch.equal(other[name], found[0][name]) for name in found[0])
+
+
+def test_the_budget_counts_each_tensor_once_and_leaves_weights_out():
+    layer = nn.Linear(100, 100)
+    x = torch.randn(50, 100, requires_grad=True)
+    budget = Budget("auto", 10**6, (layer,))
+    with budget.counting():
+        y = layer(x)
+        z = (y * y).sum() + (y * x).sum()
+    assert 10**6 - budget.left == 2 * 50 * 100 * 4, "x and y; the weight is in memory anyway"
+    assert z.requires_grad
+    with Budget("auto", 1, (layer,)).counting():
+        layer(x)
 
 
 def test_summed_gradient_is_that_of_the_written_out_loss():

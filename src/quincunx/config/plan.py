@@ -61,6 +61,8 @@ class Plan:
     chunk_samples: int | None
     chunk_tokens: int | None
     graphs: Literal["auto", "keep", "replay"]
+    graph_memory: int | None
+    """MiB that kept graphs may hold under `auto`; None is half of what is free."""
     evaluation_batch: int
     evaluation_limit: int | None
     """At most this many examples of the development split are evaluated."""
@@ -109,6 +111,7 @@ def make_plan(config: Any, sizes: Sizes, chunk_samples: int | None = None) -> Pl
         chunk_samples=chunk,
         chunk_tokens=config.chunking.tokens,
         graphs=config.chunking.graphs,
+        graph_memory=config.chunking.graph_memory,
         evaluation_batch=evaluation.batch_size or min(update.batch_size, chunk or update.batch_size),
         evaluation_limit=evaluation.max_batches * update.batch_size if evaluation.max_batches else None,
         sizes=sizes,

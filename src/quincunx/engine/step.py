@@ -9,6 +9,7 @@ anew, by address, before every forward pass, replays included.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
 from quincunx.engine.chunks import cut
+from quincunx.engine.graphs import Budget, graph_limit
 from quincunx.engine.objective import Objective, Part, Representations, Represented, Summed
 from quincunx.engine.optim import trainable
 from quincunx.engine.runtime import Runtime, seed_torch
@@ -55,6 +57,7 @@ class Step:
         self.scaler = scaler
         self.context = attach_rows(model, objective)
         self.parameters = [parameter for _, parameter in trainable((model, objective))]
+        self._graph_limit = graph_limit(plan, runtime.device, runtime.world)
         self._batch_norms = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def gradient(self, update: int, batches: Sequence[Batch | None]) -> Outcome:
@@ -95,8 +98,9 @@ class Step:
         for number, batch in enumerate(batches):
             if batch is None:
                 raise RunError("a represented objective needs the whole logical batch on every process")
+            budget = Budget(self.plan.graphs, self._graph_limit, (self.model, objective))
             encoded = [
-                _Encoded(self, objective, part, update, number, role)
+                _Encoded(self, objective, part, (update, number, role), budget)
                 for role, part in enumerate(objective.parts(batch))
             ]
             representations: Representations = {part.role: part.leaves() for part in encoded}
@@ -168,9 +172,12 @@ class Step:
 class _Encoded:
     """The rows of one role: encoded chunk by chunk, later walked back with the gradients of their representations."""
 
-    def __init__(self, step: Step, objective: Represented, part: Part, update: int, number: int, role: int) -> None:
+    def __init__(
+        self, step: Step, objective: Represented, part: Part, place: tuple[int, int, int], budget: Budget
+    ) -> None:
         self.step, self.objective, self.role = step, objective, part.role
-        self._place = (update, number, role)
+        self._place = place
+        """Update, logical batch and role: the address of its randomness."""
         self._count = len(part.batch)
         runtime = step.runtime
         # a rank without rows (a short last batch) encodes the first one: gathering needs its shape and drops its values
@@ -180,15 +187,21 @@ class _Encoded:
         positions = step.cut(mine)
         self._index = [torch.arange(len(mine))] if positions is None else positions
         self._chunks = [mine] if positions is None else [mine.select(part) for part in positions]
-        keep = step.plan.graphs == "keep" or (step.plan.graphs == "auto" and len(self._chunks) == 1)
-        self._outputs: list[dict[str, Tensor]] | None = [] if keep else None
+        self._outputs: list[dict[str, Tensor] | None] = []
+        """By chunk: what it gave, with its graph; None where it is replayed."""
         detached: list[dict[str, Tensor]] = []
         for index in range(len(self._chunks)):
-            with torch.set_grad_enabled(keep):
-                output = self._forward(index)
-            if self._outputs is not None:
-                self._outputs.append(output)
+            if (only := len(self._chunks) == 1 and budget.choice == "auto") or budget.open:
+                with nullcontext() if only else budget.counting():
+                    output = self._forward(index)
+                kept = only or budget.open
+            else:
+                with torch.no_grad():
+                    output = self._forward(index)
+                kept = False
+            self._outputs.append(output if kept else None)
             detached.append({name: tensor.detach() for name, tensor in output.items()})
+            del output  # the graph of one that did not fit
         self._leaves = self._assemble(detached)
 
     def leaves(self) -> dict[str, Tensor]:
@@ -206,7 +219,9 @@ class _Encoded:
         if runtime.world == 1:
             mine = grads
         for index, positions in enumerate(self._index):
-            output = self._forward(index) if self._outputs is None else self._outputs[index]
+            output, self._outputs[index] = self._outputs[index], None  # a graph goes once it is walked
+            if output is None:
+                output = self._forward(index)
             names = [name for name in mine if output[name].requires_grad]
             if names:
                 rows = positions.to(runtime.device)

@@ -31,7 +31,9 @@ class Chunking(Section):
     """At most this many tokens at once, padding counted (longest example times examples). Unset: no such limit."""
     graphs: Annotated[Literal["auto", "keep", "replay"], AnyCase] = "auto"
     """For objectives over a whole batch: `keep` every chunk's graph, or `replay` its forward pass to save memory;
-    `auto` keeps a single chunk and replays several."""
+    `auto` keeps graphs while they fit into `graph_memory`, a single chunk's always, and replays the rest."""
+    graph_memory: Annotated[int, when("chunking.graphs", "auto")] | None = Field(default=None, ge=0)
+    """MiB that kept graphs may hold. Unset: half of the memory that is free when training starts."""
 
 
 class Loading(Section):

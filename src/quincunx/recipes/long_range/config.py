@@ -163,6 +163,8 @@ class LongRangeChunking(Chunking):
     graphs: Annotated[Literal["auto", "keep", "replay"], AnyCase, SUMMED] = "auto"
     """Keep or replay the graphs of chunks, for objectives over a whole batch. No choice here: the loss is a sum over
     examples, so each chunk's graph is used up at once."""
+    graph_memory: Annotated[int, SUMMED] | None = Field(default=None, ge=0)
+    """MiB that kept graphs may hold, for the same objectives."""
     samples_by_kind: Annotated[KindSamples, ROWS] = Field(default_factory=KindSamples)
     """Limits of `chunking.samples` by attention kind; the smaller of the two applies."""
 
