@@ -9,7 +9,6 @@ anew, by address, before every forward pass, replays included.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -190,16 +189,12 @@ class _Encoded:
         self._outputs: list[dict[str, Tensor] | None] = []
         """By chunk: what it gave, with its graph; None where it is replayed."""
         detached: list[dict[str, Tensor]] = []
+        single = len(self._chunks) == 1 and budget.choice == "auto"
         for index in range(len(self._chunks)):
-            if (only := len(self._chunks) == 1 and budget.choice == "auto") or budget.open:
-                with nullcontext() if only else budget.counting():
-                    output = self._forward(index)
-                kept = only or budget.open
-            else:
-                with torch.no_grad():
-                    output = self._forward(index)
-                kept = False
-            self._outputs.append(output if kept else None)
+            tried = budget.open or single
+            with torch.set_grad_enabled(tried), budget.counting():
+                output = self._forward(index)
+            self._outputs.append(output if tried and (budget.open or single) else None)
             detached.append({name: tensor.detach() for name, tensor in output.items()})
             del output  # the graph of one that did not fit
         self._leaves = self._assemble(detached)
