@@ -1,0 +1,1 @@
+"""From vectors to answers: exact search, indexes, encoding of corpora."""

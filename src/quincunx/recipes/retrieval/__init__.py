@@ -1,0 +1,1 @@
+"""Dense retrieval: bi-, poly- and cross-encoders, trained, evaluated and searched with."""

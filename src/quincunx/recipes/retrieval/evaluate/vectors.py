@@ -1,0 +1,76 @@
+"""Texts to vectors: encoded in batches of like length under a budget of tokens, returned in their own order.
+
+N texts, D width, B texts of a batch, S tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quincunx.engine.chunks import cut
+from quincunx.engine.runtime import Runtime
+
+TOKENS = 8192
+"""Tokens computed at once, padding counted; more is no faster on a CPU, where larger batches leave the caches."""
+WINDOW = 2048
+"""Texts tokenized and sorted together."""
+
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""`encode(tokens [B, S], lengths [B])` returns one tensor `[B, ...]`."""
+
+
+class Sequences(Protocol):
+    """Token ids by number."""
+
+    @property
+    def lengths(self) -> NDArray[np.integer]:
+        """Tokens of each text, exact or estimated."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def tokens(self, index: int) -> NDArray[np.int32]:
+        """Return a text's token ids."""
+        ...
+
+
+def encode_texts(
+    encode: Encode, texts: Sequences, runtime: Runtime, *, tokens: int = TOKENS, only: Sequence[int] | None = None
+) -> Tensor:
+    """Return the texts' vectors `[N, ...]` as float32 on the CPU, those numbered by `only` or all of them."""
+    numbers = np.arange(len(texts)) if only is None else np.asarray(only, dtype=np.int64)
+    result: Tensor | None = None
+    for places, batch, lengths in batches(texts, numbers, tokens):
+        with torch.no_grad(), runtime.autocast():
+            found = encode(batch.to(runtime.device), lengths.to(runtime.device)).float().cpu()
+        if result is None:
+            result = torch.empty((len(numbers), *found.shape[1:]))
+        result[places] = found
+    if result is None:
+        raise ValueError("there are no texts to encode")
+    return result
+
+
+def batches(texts: Sequences, numbers: NDArray[np.int64], limit: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield (places in `numbers`, tokens `[B, S]`, lengths `[B]`), longest texts first.
+
+    The longest come first so that what does not fit into memory shows at once. Lengths may be estimates: a window of
+    texts is sorted again once it is tokenized.
+    """
+    order = np.argsort(-texts.lengths[numbers], kind="stable")
+    for start in range(0, len(order), WINDOW):
+        window = order[start : start + WINDOW]
+        found = [texts.tokens(int(number)) for number in numbers[window]]
+        lengths = torch.tensor([len(sequence) for sequence in found])
+        for chunk in reversed(cut(len(found), lengths, None, limit) or [torch.arange(len(found))]):
+            picked = lengths[chunk]
+            batch = torch.zeros((len(chunk), max(1, int(picked.max()))), dtype=torch.int64)
+            for row, place in enumerate(chunk.tolist()):
+                batch[row, : len(found[place])] = torch.from_numpy(found[place])
+            yield torch.from_numpy(window[chunk.numpy()]), batch, picked
