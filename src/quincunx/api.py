@@ -130,7 +130,7 @@ class Run:
         from quincunx.engine.checkpoint import Checkpoints, load_weights
 
         path = self.checkpoint(which)
-        model = recipe_of(self.config.recipe).parts(self.config).model
+        model = recipe_of(self.config.recipe).parts(self.config, home=self.path).model
         saved = Checkpoints(self.folder.checkpoints).load(path)
         load_weights(model, saved.weights["model"], str(path))
         return model.eval()
@@ -142,7 +142,7 @@ class Run:
         runtime = start_runtime(self.config.compute)
         try:
             model = self.model(which).to(runtime.device)
-            return recipe_of(self.config.recipe).predict(self.config, model, runtime, rows)
+            return recipe_of(self.config.recipe).predict(self.config, model, runtime, rows, home=self.path)
         finally:
             runtime.close()
 
@@ -205,7 +205,7 @@ def evaluate(run: Run | str | os.PathLike[str], split: str = "test", which: str 
     config = run.config
     runtime = start_runtime(config.compute)
     try:
-        experiment = recipe_of(config.recipe).build(config, (), None)
+        experiment = recipe_of(config.recipe).build(config, (), None, home=run.path)
         evaluators = {**experiment.evaluators, **experiment.final_evaluators}
         if split not in evaluators:
             raise UsageError(f"{run.path} has no split {split!r}; it has {', '.join(evaluators)}")

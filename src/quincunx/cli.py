@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quincunx import verbs
+from quincunx import scoring, verbs
 from quincunx.verbs import say_error
 
 Verb = Callable[[argparse.Namespace], int]
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("run", help="run folder")
 
     _add_runs(_group(add, "runs", "list runs, or compare them"))
+    _add_score(_group(add, "score", "measure what a system found, from files"))
     _add_data(_group(add, "data", "generate a data set"))
     _add_bench(_group(add, "bench", "measure what a method can do"))
     return parser
@@ -158,6 +159,21 @@ def _add_runs(add: Adder) -> None:
     form.add_argument("--json", action="store_true", help="as JSON")
 
 
+def _add_score(add: Adder) -> None:
+    made = add("ranking", scoring.ranking, "measure a run file against a qrels file, as trec_eval -c does")
+    made.add_argument("--qrels", required=True, metavar="FILE", help="query, iteration, document, grade; gzip too")
+    made.add_argument("--run", required=True, metavar="FILE", help="query, Q0, document, rank, score, tag; gzip too")
+    made.add_argument("--measures", metavar="NAMES", help="such as ndcg_cut_10,map,recip_rank,P_5,recall_100")
+    made.add_argument("-q", "--queries", action="store_true", help="also every query's values")
+    made.add_argument("--json", action="store_true", help='as JSON: {"mean": {...}, "queries": {...}}')
+    made.add_argument(
+        "--intersection", action="store_true", help="leave judged queries out that the run lacks; else they count 0"
+    )
+    made.add_argument(
+        "--ties", default="trec", metavar="WAY", help="trec (default), expected, optimistic or pessimistic"
+    )
+
+
 def _add_data(add: Adder) -> None:
     made = add("listops", verbs.data_listops, "generate ListOps by the official rules, as the official files")
     made.add_argument("--out", required=True, metavar="DIR")
@@ -175,6 +191,13 @@ def _add_data(add: Adder) -> None:
         made.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{what}default: {value}")
     made.add_argument("--contour-length", type=int, metavar="N", help="dashes of a contour; default: the size's")
     made.add_argument("--distractors", type=int, metavar="N", help="shorter contours; default: the size's")
+
+    what = "mine Python's standard library: docstrings as queries, functions as documents, as a BEIR folder"
+    made = add("stdlib-code-search", verbs.data_stdlib_code_search, what)
+    made.add_argument("--out", required=True, metavar="DIR")
+    made.add_argument("--packages", default="", metavar="NAMES", help="installed packages to mine too: numpy,torch")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the split by modules; default: 0")
+    made.add_argument("--limit", type=int, metavar="N", help="at most so many pairs, chosen at random")
 
 
 def _add_bench(add: Adder) -> None:

@@ -7,7 +7,7 @@ to go on with the run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,8 @@ from quincunx.report import write_report
 from quincunx.runs import RunFolder, read_summary, reopen
 from quincunx.seeds import address, draw_seed
 from quincunx.settle import changes, claim_folder, existing_run, write_folder
-from quincunx.track import Trackers, open_trackers
+from quincunx.track import Trackers, trackers_of
+from quincunx.tuners import check_peft
 
 log = logging.getLogger("quincunx")
 
@@ -95,6 +96,8 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
     config, notes = recipe.decide(loaded.config)
     notes = [*loaded.notes, *notes]
     _check_declared(config, loaded, recipe.chunk_samples(config), wish.allow_target)
+    # opened before anything is read or written: a missing key or package is told at once
+    trackers = trackers_of(config.log) if runtime.main else Trackers({})
     existing = runtime.share(existing_run(config, wish.resume) if runtime.main else None)
     if wish.checkpoint is not None and not existing:
         raise UsageError(f"there is no run to go on with from {wish.checkpoint}; name it: --resume RUN")
@@ -116,7 +119,9 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
         if any(problem.severity == "error" for problem in problems):
             raise ConfigError(problems)
         notes += [problem.render() for problem in problems]
-        return _train(config, loaded, experiment, plan, folder, runtime, wish, notes, prelude, fresh=not existing)
+        return _train(
+            config, loaded, experiment, plan, folder, runtime, wish, notes, prelude, trackers, fresh=not existing
+        )
     except BaseException:
         if runtime.main and not existing:
             folder.abandon()
@@ -135,6 +140,7 @@ def _train(
     wish: Wish,
     notes: list[str],
     prelude: Loaded | None,
+    trackers: Trackers,
     *,
     fresh: bool,
 ) -> Ended:
@@ -145,7 +151,6 @@ def _train(
     saved = None if fresh else _restore(state, checkpoints, wish.checkpoint, runtime)
     if saved is None and config.init_from is not None:
         notes += _initialise(state, Path(config.init_from).expanduser(), config.init_partial)
-    trackers = open_trackers(config.log.trackers) if runtime.main else Trackers({})
     if runtime.main:
         checkpoints.clean()
         write_folder(folder, config, loaded, plan, experiment, state.update, notes)
@@ -159,9 +164,7 @@ def _train(
         if not first.done:
             return Ended(folder.path, first.reason, runtime.main)
         notes += _initialise(state, first.path, partial=True)
-    trackers.start(folder.path, canonical(config))
-    if not fresh:
-        trackers.resume(saved.progress["trackers"] if saved else {})
+    _start(trackers, folder, config, None if fresh else saved.progress["trackers"] if saved else {})
     if saved is not None and wish.checkpoint is not None and runtime.main:
         checkpoints.rewind(saved.path, state.best.update if config.checkpoint.best else None)
     loop = Loop(
@@ -184,7 +187,7 @@ def _train(
     try:
         reason = _go(loop, experiment, notes)
     except BaseException as error:
-        for act in (trackers.finish, *(partial(callback.error, error) for callback in callbacks)):
+        for act in (partial(trackers.finish, 1), *(partial(callback.error, error) for callback in callbacks)):
             _attempt(act, "the record of a run that broke off is not complete")
         if remedy := _remedy(error):
             # torch ends its messages with advice to its own developers
@@ -195,6 +198,17 @@ def _train(
             # the run is what it is without its report
             _attempt(lambda: write_report(folder.path), f"no report; quincunx report {folder.path} writes it anew")
     return Ended(folder.path, reason, runtime.main)
+
+
+def _start(trackers: Trackers, folder: RunFolder, config: Any, positions: Mapping[str, Any] | None) -> None:
+    """Start the trackers; `positions` are those of the checkpoint that the run goes on from, None for a new run."""
+    try:
+        trackers.start(folder.path, canonical(config))
+        if positions is not None:
+            trackers.resume(positions)
+    except BaseException:
+        _attempt(partial(trackers.finish, 1), "not every tracker could be closed")
+        raise
 
 
 def _callbacks(config: Any, folder: RunFolder, journal: Journal, wish: Wish, runtime: Runtime) -> list[Callback]:
@@ -212,7 +226,7 @@ def _go(loop: Loop, experiment: Experiment, notes: Sequence[str]) -> str:
         reason = loop.run()
         if reason in REASONS:
             _final_evaluation(loop, experiment)
-    loop.trackers.finish()
+    loop.trackers.finish(0 if reason in REASONS else 1)
     for callback in loop.callbacks:
         callback.end(state.update, reason)
     return reason
@@ -240,10 +254,12 @@ def _remedy(error: BaseException) -> str | None:
 
 
 def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allowed: Sequence[str]) -> None:
-    """Refuse what the declared sizes and the `_target_` nodes show to be wrong before any data is read."""
+    """Refuse what declared sizes, `_target_` nodes and adapters show to be wrong before any data is read."""
     sizes = loaded.schema.sizes(config) if loaded.schema.sizes else Sizes(train=1)
     problems = check_sizes(config, loaded.schema, sizes, loaded.document) if loaded.schema.sizes else []
     problems += try_targets(config, make_plan(config, sizes, chunk_samples), loaded.document, allowed)
+    if (section := getattr(config, "peft", None)) is not None:
+        problems += check_peft(section, loaded.document)
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise ConfigError(errors)
@@ -368,6 +384,7 @@ def _updates(config: Any, experiment: Experiment, runtime: Runtime) -> Updates:
         window=config.loading.window,
         accumulation=config.update.accumulation,
         overfit=config.debug.overfit_batch,
+        arrangement=experiment.arrangement,
     )
     # a summed loss needs this rank's rows only; a represented one sees the whole logical batch everywhere
     summed = isinstance(experiment.parts.objective, Summed)

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,6 +296,23 @@ def data_pathfinder(options: argparse.Namespace) -> int:
     counts = {"train": options.train, "dev": options.dev, "test": options.test}
     manifest = generate(Path(options.out), counts, parameters, progress_of(Terminal(soft_wrap=True)))
     say(f"{options.out}  sha256 of the images {manifest.sha256}")
+    return 0
+
+
+def data_stdlib_code_search(options: argparse.Namespace) -> int:
+    """Mine pairs of docstring and function into a BEIR folder."""
+    from quincunx.console import duration
+    from quincunx.recipes.retrieval.data.code_search import generate
+
+    start = time.perf_counter()
+    packages = [name.strip() for name in options.packages.split(",") if name.strip()]
+    manifest = generate(options.out, packages=packages, seed=options.seed, limit=options.limit)
+    mined = ", ".join(["the standard library", *manifest.packages])
+    for reason, count in manifest.skipped.items():
+        say(f"left out: {count:,} {reason}")
+    counts = ", ".join(f"{split} {count:,}" for split, count in manifest.counts.items())
+    took = duration(time.perf_counter() - start)
+    say(f"{options.out}: {manifest.pairs:,} pairs ({counts}) from {manifest.modules:,} modules of {mined}, {took}")
     return 0
 
 

@@ -19,11 +19,11 @@ from quincunx.config.document import ConfigError
 from quincunx.config.fields import settings_of
 from quincunx.config.load import Loaded, canonical, explicit_paths, load, origins, to_yaml
 from quincunx.config.write import scalar
-from quincunx.recipes import schema_of, schemas
+from quincunx.recipes import schema_of
 
 
 def loaded(source: str | os.PathLike[str] | Mapping[str, Any], *overrides: str, **options: Any) -> Loaded:
-    return load(source, overrides, schemas=schemas(), **options)
+    return load(source, overrides, schemas=[schema_of("long_range")], **options)
 
 
 def refused(source: str | os.PathLike[str] | Mapping[str, Any], *overrides: str, **options: Any) -> list[str]:

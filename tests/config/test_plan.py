@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from quincunx.config.plan import Interval, describe, interval, make_plan
 from quincunx.config.schema import Sizes
+from quincunx.config.sections.rules import total_updates
 from quincunx.recipes import schema_of
 
 
@@ -38,6 +39,17 @@ def test_updates(examples, batch, accumulation, epochs, batches, updates, total)
     )
     assert (made.batches_per_epoch, made.updates_per_epoch, made.total_updates) == (batches, updates, total)
     assert made.stop_at == total
+
+
+def test_groups_are_cut_into_batches_apart():
+    sizes = Sizes(train=101, groups=(60, 41))
+    made = make_plan(config(update={"batch_size": 10, "accumulation": 4}, budget={"epochs": 2}), sizes)
+    assert (made.batches_per_epoch, made.updates_per_epoch, made.total_updates) == (6 + 5, 3, 6)
+    made = make_plan(config(update={"batch_size": 50}, budget={"epochs": 1}), sizes)
+    assert (made.batches_per_epoch, made.total_updates) == (3, 3)
+    asked = config(update={"batch_size": 50}, budget={"epochs": 1})
+    assert total_updates(asked, sizes) == 3, "rules count as the plan does"
+    assert json.loads(json.dumps(made.to_json()))["sizes"]["groups"] == [60, 41]
 
 
 def test_updates_may_be_given_outright_and_stopped_before():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quincunx.data.order import Order, permutation
+from quincunx.data.order import Order, counter_hash, cut, permutation
 
 
 @given(st.integers(0, 300), st.integers(0, 2**63 - 1))
@@ -77,6 +77,57 @@ def test_overfit_repeats_the_first_batch():
 def test_no_examples():
     with pytest.raises(ValueError, match="no training examples"):
         Order(0, 8, 1)
+
+
+class Halves:
+    """The even numbers and the odd ones apart, below 2 * count; every other epoch begins at the second half."""
+
+    groups = (7, 5)
+
+    def examples(self, seed: int, epoch: int) -> np.ndarray:
+        return np.arange(12) * 2 % 12 + np.arange(12) // 6 + 12 * (epoch % 2)
+
+    def cut(self, shuffled: np.ndarray, batch_size: int) -> list[np.ndarray]:
+        return [*cut(shuffled[:7], batch_size), *cut(shuffled[7:], batch_size)]
+
+
+def test_an_arrangement_chooses_an_epochs_examples_and_cuts_them():
+    order = Order(12, 4, 3, arrangement=Halves())
+    assert order.batches_per_epoch == 2 + 2
+    for epoch in range(4):
+        batches = order.epoch(epoch)
+        assert [len(batch) for batch in batches] == [4, 3, 4, 1]
+        assert sorted(np.concatenate(batches).tolist()) == [12 * (epoch % 2) + i for i in range(12)]
+    plain = np.concatenate(Order(12, 4, 3).epoch(0))
+    wanted = Halves().examples(3, 0)[plain]
+    assert np.concatenate(order.epoch(0)).tolist() == wanted.tolist(), "in the order that is shuffled for all"
+
+
+def test_bucketing_goes_before_an_arrangement():
+    lengths = permutation(24, 5)
+    order = Order(12, 4, 3, arrangement=Halves(), lengths=lengths, window=50)
+    ordered = sorted(range(12), key=lambda i: lengths[i])
+    batches = sorted((batch.tolist() for batch in order.epoch(0)), key=lambda batch: ordered.index(batch[0]))
+    assert batches == [ordered[:4], ordered[4:7], ordered[7:11], ordered[11:]]
+
+
+def test_an_arrangement_keeps_to_its_numbers():
+    with pytest.raises(ValueError, match="has 12 examples an epoch, expected 11"):
+        Order(11, 4, 3, arrangement=Halves())
+
+    class Short(Halves):
+        def cut(self, shuffled: np.ndarray, batch_size: int) -> list[np.ndarray]:
+            return cut(shuffled, batch_size)
+
+    with pytest.raises(ValueError, match="made 3 batches, expected 4"):
+        Order(12, 4, 3, arrangement=Short()).epoch(0)
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**40), st.integers(0, 50))
+def test_hashes_of_hashes_address_two_numbers(seed, first, second):
+    """A second round takes the hashes of the first as its seeds, as the one-number hash would one by one."""
+    outer = counter_hash(np.array([first]), seed)
+    assert counter_hash(np.array([second]), outer).tolist() == counter_hash(np.array([second]), int(outer[0])).tolist()
 
 
 PINNED = [1, 10, 8, 5, 7, 0, 9, 4, 6, 3, 2, 11]

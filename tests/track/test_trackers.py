@@ -144,7 +144,7 @@ class Failing(JsonLines):
     def log(self, update: int, split: str, values: Mapping[str, float]) -> None:
         raise OSError(28, "No space left on device")
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int = 0) -> None:
         raise OSError(28, "No space left on device")
 
 

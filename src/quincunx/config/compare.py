@@ -15,6 +15,8 @@ HARMLESS = (
     "evaluate",
     "chunking",
     "data.path",
+    *(f"data.{split}.{part}" for split in ("train", "dev", "test") for part in ("path", "corpus", "queries", "qrels")),
+    "data.bad_row_limit",
     "data.cache",
     "loading.workers",
     "budget.stop_at",

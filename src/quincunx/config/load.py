@@ -248,7 +248,9 @@ class _Stages:
         layer = _as_document(change)
         present = present_path(change.path, schema.names)
         node = target_above(document, present) if present != change.path else None
-        if node is not None:
+        # an argument of the object itself, under an older name of its section, is as good as under the present one
+        renamed = node is not None and present_path(change.path[: len(node) - len(present)], schema.names) == node
+        if node is not None and not renamed:
             self.problems.append(beside_target(layer, change.path, present, node))
             return document
         self._resolve(layer, schema)

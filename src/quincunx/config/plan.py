@@ -91,7 +91,7 @@ def make_plan(config: Any, sizes: Sizes, chunk_samples: int | None = None) -> Pl
     `chunk_samples` is the recipe's own limit besides `chunking.samples`; the smaller applies.
     """
     update, budget = config.update, config.budget
-    batches = -(-sizes.train // update.batch_size)
+    batches = sizes.batches(update.batch_size)
     per_epoch = -(-batches // update.accumulation)
     total = budget.updates if budget.updates is not None else per_epoch * (budget.epochs or 1)
     limits = [limit for limit in (config.chunking.samples, chunk_samples) if limit is not None]

@@ -1,4 +1,4 @@
-"""Python literals -> document: a dict, the inside of one, or `name = {...}`; parsed, never executed.
+"""Python literals -> document: a dict, the inside of one, `name = {...}`, or dataclasses; parsed, never executed.
 
 Any name, call or computation is refused with its place, because a config that has to be run cannot be checked first.
 """
@@ -61,12 +61,13 @@ def read_python(source: SourceText) -> Document | None:
     """Return the document in a Python literal file, None when it holds nothing; ConfigError with all problems found.
 
     Accepted: one dict literal; the inside of one, without its braces; assignments of dicts to names, of which a
-    single one is the tree itself and several are a mapping of names. Tuples become lists.
+    single one is the tree itself and several are a mapping of names; dataclasses (see `read_dataclasses`). Tuples
+    become lists.
     """
     parsed = _parse(source)
     if isinstance(parsed, _Failure):
         raise ConfigError([_explain(parsed, source)])
-    reader = _Reader(source, parsed.shift)
+    reader = Reader(source, parsed.shift)
     document = reader.module(parsed.tree) if isinstance(parsed.tree, ast.Module) else reader.whole(parsed.tree)
     if reader.problems:
         raise ConfigError(reader.problems, salvage(document, reader.problems))
@@ -124,40 +125,44 @@ def _explain(failure: _Failure, source: SourceText) -> Problem:
     return Problem("error", (), failure.mark, f"not a Python literal: {failure.reason}", remedy)
 
 
-class _Reader:
+class Reader:
     """Turns a syntax tree into values; whatever is no literal becomes a problem."""
 
     def __init__(self, source: SourceText, shift: int) -> None:
         self.problems: list[Problem] = []
         self._source = source.source
         self._shift = shift
-        self._places: dict[KeyPath, Place] = {}
+        self.places: dict[KeyPath, Place] = {}
 
     def whole(self, node: ast.expr) -> Document:
         """Return the document of a single literal."""
-        return Document(self._value(node, (), None), self._places)
+        return Document(self.value(node, (), None), self.places)
 
     def module(self, module: ast.Module) -> Document | None:
         """Return the document of a file of statements; None when there are none but a docstring."""
         body = module.body[1:] if ast.get_docstring(module, clean=False) is not None else module.body
         words = [each for each in body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Name)]
         for word in words:
-            self._complain(word, "a word that is neither key nor value", "delete it, or begin the line with #")
+            self.complain(word, "a word that is neither key nor value", "delete it, or begin the line with #")
         body = [each for each in body if each not in words]
         if not body:
             return None
+        if any(isinstance(each, ast.ClassDef) for each in body):
+            from quincunx.config.read_dataclasses import read_dataclasses
+
+            return Document(read_dataclasses(body, self), self.places)
         if len(body) == 1 and isinstance(body[0], ast.Expr):
             return self.whole(body[0].value)
         named = [found for statement in body if (found := self._assignment(statement))]
         if len(body) == 1 and named:
             return self.whole(named[0][1])
-        self._places[()] = Place(None, self._mark(body[0]))
+        self.places[()] = Place(None, self.mark(body[0]))
         tree: dict[str, Any] = {}
         for target, value in named:
             if target.id in tree:
                 self._refuse_twice(target, (target.id,))
-            tree[target.id] = self._value(value, (target.id,), self._mark(target))
-        return Document(tree, self._places)
+            tree[target.id] = self.value(value, (target.id,), self.mark(target))
+        return Document(tree, self.places)
 
     def _assignment(self, statement: ast.stmt) -> tuple[ast.Name, ast.Dict] | None:
         """Return name and dict of `name = {...}`; complain about any other statement."""
@@ -167,75 +172,77 @@ class _Reader:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name):
             if isinstance(statement.value, ast.Dict):
                 return target, statement.value
-            self._complain(statement, f"{target.id} is not given a dict", "put the setting inside one: name = {...}")
+            self.complain(statement, f"{target.id} is not given a dict", "put the setting inside one: name = {...}")
             return None
         kind = _STATEMENTS.get(type(statement), "a statement")
-        self._complain(statement, f"{kind}: this file is read, not executed", "keep only `name = {...}` with literals")
+        self.complain(statement, f"{kind}: this file is read, not executed", "keep only `name = {...}` with literals")
         return None
 
-    def _mark(self, node: ast.expr | ast.stmt) -> Mark:
+    def mark(self, node: ast.expr | ast.stmt) -> Mark:
+        """Return where a node stands."""
         line = self._source.lines[node.lineno - 1]
         shift = self._shift if node.lineno == 1 else 0
         column = len(line.encode()[: max(node.col_offset - shift, 0)].decode())  # Python counts bytes
         return Mark(self._source, node.lineno, column + 1)
 
-    def _complain(self, node: ast.expr | ast.stmt, message: str, remedy: str, path: KeyPath = ()) -> None:
-        self.problems.append(Problem("error", path, self._mark(node), message, remedy))
+    def complain(self, node: ast.expr | ast.stmt, message: str, remedy: str, path: KeyPath = ()) -> None:
+        """Note a problem at a node."""
+        self.problems.append(Problem("error", path, self.mark(node), message, remedy))
 
     def _refuse_twice(self, key: ast.expr, path: KeyPath) -> None:
-        first = self._places[path].key
+        first = self.places[path].key
         line = f"; the first is on line {first.line}" if first else ""
-        self._complain(key, f"the key {dotted(path)} stands twice{line}", "keep one of them", path)
+        self.complain(key, f"the key {dotted(path)} stands twice{line}", "keep one of them", path)
 
-    def _value(self, node: ast.expr, path: KeyPath, key: Mark | None) -> Any:
+    def value(self, node: ast.expr, path: KeyPath, key: Mark | None) -> Any:
         """Return the value of a literal and note the places of it and all it holds."""
-        self._places[path] = Place(key, self._mark(node))
+        self.places[path] = Place(key, self.mark(node))
         if isinstance(node, ast.Dict | ast.List | ast.Tuple) and len(path) >= MAX_DEPTH:
-            self._complain(node, f"more than {MAX_DEPTH} levels of nesting", "flatten the file", path)
+            self.complain(node, f"more than {MAX_DEPTH} levels of nesting", "flatten the file", path)
         elif isinstance(node, ast.Dict):
             return self._dict(node, path)
         elif isinstance(node, ast.List | ast.Tuple):
-            return [self._value(item, (*path, position), None) for position, item in enumerate(node.elts)]
+            return [self.value(item, (*path, position), None) for position, item in enumerate(node.elts)]
         elif isinstance(node, ast.Constant):
             return self._constant(node, node.value, path)
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd) and _is_number(node.operand):
             value = self._constant(node, node.operand.value, path)
             return -value if isinstance(node.op, ast.USub) else value
         elif isinstance(node, ast.Name) and node.id in _SPELLINGS:
-            self._complain(node, f"`{node.id}` is not Python's spelling", f"write {_SPELLINGS[node.id]}", path)
+            self.complain(node, f"`{node.id}` is not Python's spelling", f"write {_SPELLINGS[node.id]}", path)
         elif isinstance(node, ast.Name):
-            self._complain(node, f"the name {node.id}", f"names are not looked up; text is written '{node.id}'", path)
+            self.complain(node, f"the name {node.id}", f"names are not looked up; text is written '{node.id}'", path)
         else:
             what, remedy = _REMEDIES.get(type(node), ("an expression", "write the value itself"))
-            self._complain(node, f"{what}: this file is read, not executed", remedy, path)
+            self.complain(node, f"{what}: this file is read, not executed", remedy, path)
         return None
 
     def _dict(self, node: ast.Dict, path: KeyPath) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for key, value in zip(node.keys, node.values, strict=True):
             if key is None:
-                self._complain(value, "`**` does not unpack here", "write the entries out, or use `base:`", path)
+                self.complain(value, "`**` does not unpack here", "write the entries out, or use `base:`", path)
             elif not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
                 remedy = f"write it in quotes: '{ast.unparse(key)}'"
-                self._complain(key, f"the key {ast.unparse(key)} is not text", remedy, path)
+                self.complain(key, f"the key {ast.unparse(key)} is not text", remedy, path)
             else:
                 here = (*path, key.value)
                 if key.value in tree:
                     self._refuse_twice(key, here)
                 self._constant(key, key.value, here)
-                tree[key.value] = self._value(value, here, self._mark(key))
+                tree[key.value] = self.value(value, here, self.mark(key))
         return tree
 
     def _constant(self, node: ast.expr, value: object, path: KeyPath) -> Any:
         if isinstance(value, float) and math.isinf(value):
-            self._complain(node, "a number too large for a float", "write a number in range", path)
+            self.complain(node, "a number too large for a float", "write a number in range", path)
         elif value is not None and not isinstance(value, str | int | float):
             what = "bytes" if isinstance(value, bytes) else "`...`" if value is ... else "a complex number"
-            self._complain(node, f"{what} in a config", "write text or a real number", path)
+            self.complain(node, f"{what} in a config", "write text or a real number", path)
             return 0
         elif isinstance(value, str) and _SURROGATE.search(value):
             remedy = "write the character itself, or its \\U escape of eight digits"
-            self._complain(node, "half of a surrogate pair (\\ud800 to \\udfff)", remedy, path)
+            self.complain(node, "half of a surrogate pair (\\ud800 to \\udfff)", remedy, path)
         return value
 
 

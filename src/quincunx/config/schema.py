@@ -7,7 +7,7 @@ data, so that `check`, `explain`, the reference page and the tests read the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -211,6 +211,17 @@ class Sizes:
     """Tokens in the longest example, before truncation."""
     mean_length: float | None = None
     """Mean number of tokens of the training examples, where known."""
+    groups: tuple[int, ...] = ()
+    """Training examples by group, where groups are cut into logical batches apart; empty: all are one group."""
+
+    def batches(self, batch_size: int) -> int:
+        """Return the number of logical batches in an epoch, short last ones included."""
+        return count_batches(self.groups or (self.train,), batch_size)
+
+
+def count_batches(groups: Iterable[int], batch_size: int) -> int:
+    """Return the number of batches of groups of so many examples, each group with a short last one."""
+    return sum(-(-examples // batch_size) for examples in groups)
 
 
 @dataclass(frozen=True)

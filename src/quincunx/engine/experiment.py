@@ -12,6 +12,7 @@ from quincunx.config.plan import Plan
 from quincunx.config.schema import Sizes
 from quincunx.data.batch import Batch
 from quincunx.data.loader import Collate, Source
+from quincunx.data.order import Arrangement
 from quincunx.engine.objective import Objective
 from quincunx.engine.runtime import Runtime
 from quincunx.metrics.record import Evaluation
@@ -40,6 +41,7 @@ class Experiment:
     source: Source
     collate: Collate
     sizes: Sizes
+    """What an epoch of training and the evaluations hold; `train` and `groups` as the arrangement has them, if any."""
     evaluators: Mapping[str, Evaluator]
     """Evaluated during training, by split."""
     final_evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
@@ -58,3 +60,11 @@ class Experiment:
     skipped_rows: Sequence[Mapping[str, Any]] = ()
     artefacts: Mapping[str, str] = field(default_factory=dict)
     """Further text files of the run folder, by name."""
+    arrangement: Arrangement | None = None
+    """Which examples make up an epoch and a logical batch; None: each once, as shuffled."""
+
+    def __post_init__(self) -> None:
+        groups = (self.sizes.train,) if self.arrangement is None else tuple(self.arrangement.groups)
+        # the plan counts updates from the sizes, the order makes them from the arrangement
+        if sum(groups) != self.sizes.train or groups != (self.sizes.groups or (self.sizes.train,)):
+            raise ValueError(f"the arrangement has groups of {groups} examples, the sizes say {self.sizes}")

@@ -98,6 +98,7 @@ class Loop:
             state.objective.after_update()
             state.rates.after_update()
         else:
+            state.objective.after_skip()
             state.skipped += 1
             del values["gradient_norm"]  # one overflow would make the mean of the window infinite
         state.update += 1

@@ -34,6 +34,9 @@ class Objective(nn.Module):
     def after_update(self) -> None:
         """Change buffers (a queue, a moving average) once the optimizer has stepped; never called by evaluation."""
 
+    def after_skip(self) -> None:
+        """Forget what was noted of an update that a loss scaler skipped."""
+
 
 class Summed(Objective):
     """A loss that is a sum over examples."""

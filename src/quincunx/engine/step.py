@@ -137,7 +137,8 @@ class Step:
 
     def _backward(self, losses: Mapping[str, Tensor], weights: Mapping[str, float], share: float = 1.0) -> None:
         """Walk back the terms' sums, each times its coefficient over its weight, and times `share`."""
-        learned = {term: loss for term, loss in losses.items() if weights[term] > 0}
+        factors = self.objective.coefficients
+        learned = {term: loss for term, loss in losses.items() if weights[term] > 0 and factors.get(term, 1.0) != 0}
         if not learned:
             raise RunError(
                 f"nothing to learn from: every term of the loss ({', '.join(losses)}) has weight 0 in this update"
@@ -147,7 +148,7 @@ class Step:
         gradients: list[Tensor] = []
         for term, loss in walked.items():
             # the factor as the gradient that the walk starts with: cheaper than a product recorded in the graph
-            factor = torch.full_like(loss, share * self.objective.coefficients.get(term, 1.0) / weights[term])
+            factor = torch.full_like(loss, share * factors.get(term, 1.0) / weights[term])
             gradients.append(factor if self.scaler is None else self.scaler.scale(factor))
         torch.autograd.backward(list(walked.values()), gradients)
 

@@ -27,6 +27,8 @@ class Evaluation:
     """A few examples with what the model made of them."""
     notes: Sequence[str] = field(default_factory=tuple)
     """Sentences for the terminal and the report, such as a comparison with an oracle."""
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By metric, the value of each example by name: what two runs are compared by, pair by pair."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain containers."""
@@ -38,10 +40,11 @@ class Evaluation:
             ],
             "samples": [dict(sample) for sample in self.samples],
             "notes": list(self.notes),
+            **({"values": {name: dict(found) for name, found in self.values.items()}} if self.values else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation that `to_json` wrote."""
         tables = [Table(t["title"], t["columns"], t["rows"]) for t in data.get("tables", ())]
-        return cls(data["scalars"], tables, data.get("samples", ()), data.get("notes", ()))
+        return cls(data["scalars"], tables, data.get("samples", ()), data.get("notes", ()), data.get("values", {}))

@@ -12,6 +12,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "schema": "quincunx.recipes.long_range.config:SCHEMA",
         "recipe": "quincunx.recipes.long_range.recipe:RECIPE",
     },
+    "retrieval": {
+        "schema": "quincunx.recipes.retrieval.config:SCHEMA",
+        "recipe": "quincunx.recipes.retrieval.recipe:RECIPE",
+    },
 }
 
 

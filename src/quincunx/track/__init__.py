@@ -8,12 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from quincunx.config.sections.run import Log
 from quincunx.errors import RunError, UsageError
 
 TRACKERS: dict[str, str] = {
     "jsonl": "quincunx.track.jsonl:JsonLines",
     "tensorboard": "quincunx.track.tensorboard:TensorBoard",
 }
+"""The words of `log.trackers`; `log.wandb`, a section of its own, leads to `quincunx.track.wandb:open_wandb`."""
 
 
 class Tracker(Protocol):
@@ -39,8 +41,8 @@ class Tracker(Protocol):
         """Bring everything logged so far to the disk."""
         ...
 
-    def finish(self) -> None:
-        """Flush and close."""
+    def finish(self, exit_code: int = 0) -> None:
+        """Flush and close; 0 says that the run came to its end, anything else that it was stopped or broke off."""
         ...
 
 
@@ -101,13 +103,13 @@ class Trackers:
             with _named(name, "flush"):
                 tracker.flush()
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int = 0) -> None:
         """Flush and close all, also when one of them fails; the first failure is raised."""
         failed: RunError | None = None
         for name, tracker in self.trackers.items():
             try:
                 with _named(name, "finish"):
-                    tracker.finish()
+                    tracker.finish(exit_code)
             except RunError as error:
                 failed = failed or error
         if failed is not None:
@@ -128,6 +130,21 @@ def open_trackers(names: Sequence[str]) -> Trackers:
         module, attribute = TRACKERS[name].split(":")
         found[name] = getattr(import_module(module), attribute)()
     return Trackers(found)
+
+
+def trackers_of(config: Log) -> Trackers:
+    """Return the trackers that the section `log` asks for, not started yet.
+
+    Raises:
+        UsageError: A tracker lacks what it needs, such as a key.
+        MissingExtra: A tracker's package is not installed.
+    """
+    opened = open_trackers(config.trackers)
+    if config.wandb.use:
+        found = import_module("quincunx.track.wandb").open_wandb(config.wandb)
+        if found is not None:
+            opened.trackers["wandb"] = found
+    return opened
 
 
 @contextmanager

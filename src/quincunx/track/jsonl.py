@@ -48,8 +48,8 @@ class JsonLines:
         """Bring every line to the disk."""
         self._open().sync()
 
-    def finish(self) -> None:
-        """Flush and close."""
+    def finish(self, exit_code: int = 0) -> None:
+        """Flush and close, however the run ended."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -88,8 +88,8 @@ class TensorBoard:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def finish(self) -> None:
-        """Flush and close."""
+    def finish(self, exit_code: int = 0) -> None:
+        """Flush and close, however the run ended."""
         file = self._file
         if file is not None:
             try:

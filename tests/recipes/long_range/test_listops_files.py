@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from quincunx.data.partial import BeingWritten, finish, partial_file
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.long_range.data.listops import FILE_NAMES, Parameters, generate, read_tsv
 from quincunx.recipes.long_range.data.listops import tsv as tsv_module
 from quincunx.recipes.long_range.data.listops.language import tokenize
-from quincunx.recipes.long_range.data.partial import BeingWritten, finish, partial_file
 
 SMALL = Parameters(5, 40, 4, 5, seed=7)
 COUNTS = {"train": 60, "dev": 10, "test": 10}

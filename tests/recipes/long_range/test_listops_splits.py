@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from quincunx.data.cache import cache_folder
+from quincunx.data.partial import partial_file
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.config import Data
 from quincunx.recipes.long_range.data import Splits
 from quincunx.recipes.long_range.data import load_splits as load_any
-from quincunx.recipes.long_range.data.cache import cache_folder
 from quincunx.recipes.long_range.data.listops import FILE_NAMES, Parameters, generate
-from quincunx.recipes.long_range.data.partial import partial_file
 
 SMALL = Parameters(5, 40, 4, 5, seed=7)
 COUNTS = {"train": 60, "dev": 10, "test": 10}

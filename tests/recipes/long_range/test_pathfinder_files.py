@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from quincunx.data.partial import partial_file
 from quincunx.errors import DataError, UsageError
-from quincunx.recipes.long_range.data.partial import partial_file
 from quincunx.recipes.long_range.data.pathfinder import (
     Official,
     generate,

@@ -11,7 +11,7 @@ def total_updates(config: Any, sizes: Sizes) -> int:
     """Return the number of updates that the budget asks for, given the number of training examples."""
     if config.budget.updates is not None:
         return config.budget.updates
-    batches = -(-sizes.train // config.update.batch_size)
+    batches = sizes.batches(config.update.batch_size)
     return -(-batches // config.update.accumulation) * (config.budget.epochs or 1)
 
 

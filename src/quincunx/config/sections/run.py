@@ -52,6 +52,31 @@ class Checkpoint(Section):
     """Keep the checkpoint with the best metric as well."""
 
 
+USED = when("log.wandb.use", True)
+
+
+class Wandb(Section):
+    """Weights & Biases, as a further tracker."""
+
+    use: bool = False
+    """Send metrics and this config to Weights & Biases; needs `pip install 'quincunx[wandb]'`."""
+    mode: Annotated[Literal["online", "offline"], AnyCase, USED] | None = None
+    """`online`, or `offline`: only written into the run folder, for `wandb sync`. Unset: WANDB_MODE, else online."""
+    credentials: Annotated[str, USED] | None = Field(default=None, min_length=1)
+    """Text file that holds the API key and nothing else; only its path is kept with the run. Unset: WANDB_API_KEY, else
+    what `wandb login` stored."""
+    project: Annotated[str, USED] | None = Field(default=None, min_length=1)
+    """Project of the run. Unset: WANDB_PROJECT, else `quincunx`."""
+    entity: Annotated[str, USED] | None = Field(default=None, min_length=1)
+    """User or team that the project belongs to. Unset: WANDB_ENTITY, else the key's own."""
+    name: Annotated[str, USED] | None = Field(default=None, min_length=1)
+    """Name of the run there. Unset: WANDB_NAME, else the run folder's. A pretraining has `/pretraining` added to it."""
+    notes: Annotated[str, USED] | None = None
+    """Free text beside the run. Unset: `run.note`, else WANDB_NOTES."""
+    tags: Annotated[list[Annotated[str, Field(min_length=1)]], USED] = Field(default_factory=list[str])
+    """Words by which runs are found again. Empty: WANDB_TAGS."""
+
+
 class Log(Section):
     """What is printed and tracked."""
 
@@ -59,6 +84,9 @@ class Log(Section):
     """Updates between two lines of the log, of the metrics file and of every tracker."""
     trackers: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])
     """Where metrics go: `jsonl` (metrics.jsonl, always written) and `tensorboard`."""
+    wandb: Wandb = Field(default_factory=Wandb)
+    """Weights & Biases as a further tracker: one run there for this one, resumed or not. Its files lie in the run
+    folder, under `wandb`; whatever fails on its side is a warning, never the end of training."""
 
 
 class Compute(Section):

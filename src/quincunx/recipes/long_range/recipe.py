@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,11 @@ class LongRange:
             changes["optimizer.learning_rate"] = chosen.learning_rate
         return changes
 
-    def parts(self, config: LongRangeConfig) -> Parts:
-        """Return model and objective of a decided config, freshly initialised from torch's default generator."""
+    def parts(self, config: LongRangeConfig, home: Path | None = None) -> Parts:
+        """Return model and objective of a decided config, freshly initialised from torch's default generator.
+
+        `home`, the run folder, is not looked at here and below: all follows from the config.
+        """
         longest = config.encoder.max_seq_len
         assert longest is not None
         denoises = config.objective == "denoising"
@@ -98,6 +102,7 @@ class LongRange:
         config: LongRangeConfig,
         explicit: Collection[str] = (),
         on_progress: Callable[[int, int], None] | None = None,
+        home: Path | None = None,
     ) -> Experiment:
         """Return the experiment of a decided config, reading or generating its data.
 
@@ -143,7 +148,12 @@ class LongRange:
         )
 
     def predict(
-        self, config: LongRangeConfig, model: nn.Module, runtime: Runtime, rows: Sequence[Mapping[str, Any]]
+        self,
+        config: LongRangeConfig,
+        model: nn.Module,
+        runtime: Runtime,
+        rows: Sequence[Mapping[str, Any]],
+        home: Path | None = None,
     ) -> list[dict[str, Any]]:
         """Return for each row (see `asked.read_rows`) its predicted class and the classes' probabilities.
 

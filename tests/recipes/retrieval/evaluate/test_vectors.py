@@ -25,18 +25,20 @@ class Texts:
         return self.found[index]
 
 
-def sums(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def sums(tokens: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     valid = torch.arange(tokens.shape[1]) < lengths[:, None]
-    return torch.stack([(tokens * valid).sum(1), lengths], 1)
+    return (tokens * valid).sum(1, dtype=torch.float64), lengths
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["lengths known", "lengths estimated"])
 @pytest.mark.parametrize("only", [None, [5, 3, 5, 2900]])
 def test_every_text_has_its_vector_in_its_place(exact, only):
     texts = Texts(WINDOW + 900, exact=exact)
-    found = encode_texts(sums, texts, cpu(), tokens=100, only=only)
-    wanted = [[int(texts.found[i].sum()), len(texts.found[i])] for i in (range(len(texts)) if only is None else only)]
-    assert found.tolist() == wanted
+    totals, lengths = encode_texts(sums, texts, cpu(), tokens=100, only=only)
+    chosen = [texts.found[i] for i in (range(len(texts)) if only is None else only)]
+    assert totals.tolist() == [int(found.sum()) for found in chosen]
+    assert totals.dtype == torch.float32
+    assert lengths.tolist() == [len(found) for found in chosen]
 
 
 def test_batches_keep_to_the_budget_and_hold_texts_of_like_length():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,19 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quincunx.data.partial import finish, partial_file
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.examples import Examples
-from quincunx.recipes.long_range.data.partial import finish, partial_file
 from quincunx.recipes.long_range.data.splits import SPLITS
 
 _COLUMNS = ("tokens", "offsets", "labels")
 _MAPPED_FROM = 1 << 26
 """Arrays of at least so many bytes are mapped rather than read."""
-
-
-def cache_folder(configured: str | None) -> Path:
-    """Return the folder for prepared data: the configured one, else QUINCUNX_CACHE, else `~/.cache/quincunx`."""
-    return Path(configured or os.environ.get("QUINCUNX_CACHE") or "~/.cache/quincunx").expanduser()
 
 
 @dataclass(frozen=True)

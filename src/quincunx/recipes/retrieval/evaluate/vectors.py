@@ -21,8 +21,8 @@ TOKENS = 8192
 WINDOW = 2048
 """Texts tokenized and sorted together."""
 
-Encode = Callable[[Tensor, Tensor], Tensor]
-"""`encode(tokens [B, S], lengths [B])` returns one tensor `[B, ...]`."""
+Encode = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""`encode(tokens [B, S], lengths [B])` returns tensors `[B, ...]` whose further sizes are always the same."""
 
 
 class Sequences(Protocol):
@@ -33,8 +33,6 @@ class Sequences(Protocol):
         """Tokens of each text, exact or estimated."""
         ...
 
-    def __len__(self) -> int: ...
-
     def tokens(self, index: int) -> NDArray[np.int32]:
         """Return a text's token ids."""
         ...
@@ -42,17 +40,21 @@ class Sequences(Protocol):
 
 def encode_texts(
     encode: Encode, texts: Sequences, runtime: Runtime, *, tokens: int = TOKENS, only: Sequence[int] | None = None
-) -> Tensor:
-    """Return the texts' vectors `[N, ...]` as float32 on the CPU, those numbered by `only` or all of them."""
-    numbers = np.arange(len(texts)) if only is None else np.asarray(only, dtype=np.int64)
-    result: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Return what `encode` gives for the texts, `[N, ...]` on the CPU, those numbered by `only` or all of them.
+
+    Numbers come as float32, whatever the precision of the model. ValueError where there are no texts.
+    """
+    numbers = np.arange(len(texts.lengths)) if only is None else np.asarray(only, dtype=np.int64)
+    result: tuple[Tensor, ...] = ()
     for places, batch, lengths in batches(texts, numbers, tokens):
         with torch.no_grad(), runtime.autocast():
-            found = encode(batch.to(runtime.device), lengths.to(runtime.device)).float().cpu()
-        if result is None:
-            result = torch.empty((len(numbers), *found.shape[1:]))
-        result[places] = found
-    if result is None:
+            found = encode(batch.to(runtime.device), lengths.to(runtime.device))
+        found = tuple((part.float() if part.is_floating_point() else part).cpu() for part in found)
+        result = result or tuple(torch.empty((len(numbers), *part.shape[1:]), dtype=part.dtype) for part in found)
+        for whole, part in zip(result, found, strict=True):
+            whole[places] = part
+    if not result:
         raise ValueError("there are no texts to encode")
     return result
 
@@ -70,7 +72,7 @@ def batches(texts: Sequences, numbers: NDArray[np.int64], limit: int) -> Iterato
         lengths = torch.tensor([len(sequence) for sequence in found])
         for chunk in reversed(cut(len(found), lengths, None, limit) or [torch.arange(len(found))]):
             picked = lengths[chunk]
-            batch = torch.zeros((len(chunk), max(1, int(picked.max()))), dtype=torch.int64)
+            batch = np.zeros((len(chunk), max(1, int(picked.max()))), np.int64)
             for row, place in enumerate(chunk.tolist()):
-                batch[row, : len(found[place])] = torch.from_numpy(found[place])
-            yield torch.from_numpy(window[chunk.numpy()]), batch, picked
+                batch[row, : len(found[place])] = found[place]
+            yield torch.from_numpy(window[chunk.numpy()]), torch.from_numpy(batch), picked

@@ -12,11 +12,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from quincunx.data.partial import BeingWritten, finish, partial_file
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.long_range.data.examples import Examples
 from quincunx.recipes.long_range.data.listops.generator import Parameters, distinct_examples, shuffled
 from quincunx.recipes.long_range.data.listops.language import format_source
-from quincunx.recipes.long_range.data.partial import BeingWritten, finish, partial_file
 from quincunx.recipes.long_range.data.splits import Progress
 from quincunx.runs.files import to_json, write_atomically
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from quincunx.data.cache import cache_folder
 from quincunx.errors import DataError
-from quincunx.recipes.long_range.data.cache import Made, cache_folder, kept
+from quincunx.recipes.long_range.data.cache import Made, kept
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
 from quincunx.recipes.long_range.data.listops.export import (
     FILE_NAMES,

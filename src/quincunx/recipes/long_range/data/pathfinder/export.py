@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from quincunx.data.partial import BeingWritten, partial_file
 from quincunx.errors import DataError, RunError, UsageError
-from quincunx.recipes.long_range.data.partial import BeingWritten, partial_file
 from quincunx.recipes.long_range.data.pathfinder.generator import margin_of
 from quincunx.recipes.long_range.data.pathfinder.official import Official, read_metadata
 from quincunx.recipes.long_range.data.pathfinder.parameters import Parameters

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from quincunx.data.cache import cache_folder
 from quincunx.data.order import permutation
 from quincunx.errors import DataError
-from quincunx.recipes.long_range.data.cache import Made, cache_folder, kept
+from quincunx.recipes.long_range.data.cache import Made, kept
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
 from quincunx.recipes.long_range.data.pathfinder.export import read_manifest, request_of
 from quincunx.recipes.long_range.data.pathfinder.official import Official, read_official

@@ -1,0 +1,139 @@
+"""How each kind of model ranks a corpus for queries: by inner product, or by a poly-encoder's own score.
+
+Q queries, N documents, m codes, D width, k results a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from quincunx.engine.runtime import Runtime
+from quincunx.index.exact import Found, search, search_by
+from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Sequences, encode_texts
+from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
+from quincunx.recipes.retrieval.model.poly_encoder import PolyEncoder
+
+Process = Callable[[Tensor], Tensor]
+
+
+class Encodes(Protocol):
+    """Both sides' vectors, and how they are compared."""
+
+    def documents(self, texts: Sequences) -> Tensor:
+        """Return the corpus's vectors `[N, D]`."""
+        ...
+
+    def queries(self, texts: Sequences) -> Tensor:
+        """Return the queries' vectors `[Q, D]`, of a poly-encoder `[Q, m, D]`."""
+        ...
+
+    def rank(self, texts: Sequences, documents: Tensor, k: int) -> Found:
+        """Return the k best of the corpus's vectors for each query."""
+        ...
+
+    def scores(self, queries: Sequences, documents: Sequences, device: torch.device | None = None) -> Tensor:
+        """Return all scores `[Q, N]` of a small corpus on the CPU, computed on `device` where one is named."""
+        ...
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    """A bi-encoder: one vector a text."""
+
+    model: BiEncoder
+    runtime: Runtime
+    cosine: bool
+    tokens: int = TOKENS
+
+    def documents(self, texts: Sequences) -> Tensor:
+        """Return the corpus's vectors `[N, D]`, of length 1 where cosines are compared."""
+        return self._encode(texts, "document")
+
+    def queries(self, texts: Sequences) -> Tensor:
+        """Return the queries' vectors `[Q, D]`, likewise."""
+        return self._encode(texts, "query")
+
+    def rank(self, texts: Sequences, documents: Tensor, k: int) -> Found:
+        """Return the k best of the corpus's vectors for each query."""
+        device = self.runtime.device
+        return search(self.queries(texts).to(device), documents.to(device), k)
+
+    def scores(self, queries: Sequences, documents: Sequences, device: torch.device | None = None) -> Tensor:
+        """Return all scores `[Q, N]` of a small corpus on the CPU, computed on `device` where one is named."""
+        left, right = self.queries(queries), self.documents(documents)
+        device = device or self.runtime.device
+        return (left.to(device) @ right.to(device).T).cpu()
+
+    def _encode(self, texts: Sequences, side: str) -> Tensor:
+        def encode(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+            return (self.model.encode(tokens, lengths, side),)
+
+        (vectors,) = encode_texts(encode, texts, self.runtime, tokens=self.tokens)
+        return functional.normalize(vectors, dim=-1) if self.cosine else vectors
+
+
+@dataclass(frozen=True)
+class Poly:
+    """A poly-encoder: m codes a query, which each document weighs for itself."""
+
+    model: PolyEncoder
+    runtime: Runtime
+    tokens: int = TOKENS
+
+    def documents(self, texts: Sequences) -> Tensor:
+        """Return the corpus's vectors `[N, D]`."""
+
+        def encode(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+            return (self.model.encode_document(tokens, lengths),)
+
+        return encode_texts(encode, texts, self.runtime, tokens=self.tokens)[0]
+
+    def queries(self, texts: Sequences) -> Tensor:
+        """Return the queries' codes `[Q, m, D]`, zeros where there is none."""
+        return self._codes(texts)[0]
+
+    def rank(self, texts: Sequences, documents: Tensor, k: int) -> Found:
+        """Return the k best of the corpus's vectors for each query."""
+        device = self.runtime.device
+        codes, mask = self._codes(texts)
+        codes, mask, documents = codes.to(device), mask.to(device), documents.to(device)
+
+        def score(q0: int, q1: int, d0: int, d1: int) -> Tensor:
+            with torch.no_grad():
+                return self.model.score(codes[q0:q1], mask[q0:q1], documents[d0:d1])
+
+        return search_by(score, len(codes), len(documents), k)
+
+    def scores(self, queries: Sequences, documents: Sequences, device: torch.device | None = None) -> Tensor:
+        """Return all scores `[Q, N]` of a small corpus on the CPU; they need the model, so `device` is the model's."""
+        model_device = self.runtime.device
+        codes, mask = self._codes(queries)
+        with torch.no_grad():
+            found = self.model.score(
+                codes.to(model_device), mask.to(model_device), self.documents(documents).to(model_device)
+            )
+        return found.float().cpu()
+
+    def _codes(self, texts: Sequences) -> tuple[Tensor, Tensor]:
+        """Return codes `[Q, m, D]` and where there are any `[Q, m]`."""
+        every = self.model.codes.reduction == "all"
+        pad_to = max(len(texts.tokens(number)) for number in range(len(texts.lengths))) if every else None
+
+        def encode(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+            return self.model.encode_query(tokens, lengths, pad_to)
+
+        codes, mask = encode_texts(encode, texts, self.runtime, tokens=self.tokens)
+        return codes, mask
+
+
+def ranker(model: Any, runtime: Runtime, *, cosine: bool, tokens: int = TOKENS) -> Encodes:
+    """Return how a model ranks; `cosine` concerns bi-encoders, whose vectors it brings to length 1."""
+    make = partial(Poly, model) if isinstance(model, PolyEncoder) else partial(InnerProduct, model, cosine=cosine)
+    return make(runtime=runtime, tokens=tokens)

@@ -1,0 +1,152 @@
+"""Whole runs of the retrieval recipe: what they learn, and that nothing of how they are computed changes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from quincunx import Run, evaluate, train
+from quincunx.config.document import ConfigError
+from recipes.retrieval.collections_made import config_of, write_collection
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_collection(tmp_path_factory.mktemp("collection") / "data")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A bi-encoder, trained as the config says."""
+    return train(config_of(data, tmp_path_factory.mktemp("run") / "bi", cache))
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.checkpoint("last") / "model.safetensors")
+
+
+def distance(run: Run, other: Run) -> float:
+    first, second = (torch.cat([value.flatten().double() for value in weights(each).values()]) for each in (run, other))
+    return float((first - second).norm() / second.norm())
+
+
+CHANCE = 10 / 300
+"""Recall in the first 10 of 300 documents, in any order."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"mode": "poly-encoder", "poly__codes": 4},
+        {"mode": "Poly_Encoder", "poly__kind": "all"},
+        {"encoder__share": "nothing"},
+        {"encoder__share": "backbone", "encoder__projection": 16},
+        {"objective__similarity": "dot", "objective__directions": ["q->d", "d->q"]},
+        {"objective__matryoshka__widths": [8]},
+        {"memory__use": True, "memory__size": 48, "memory__warmup": 2},
+        {"memory__use": True, "memory__size": 48, "memory__warmup": 2, "memory__momentum": 0.9},
+        {
+            "data__anchor": "document",
+            "objective__directions": ["d->q"],
+            "memory__use": True,
+            "memory__kind": "queries",
+            "memory__size": 48,
+            "memory__warmup": 2,
+        },
+        {"data__no_duplicates": True, "data__tokenization": "lazy", "loading__workers": 1},
+    ],
+    ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()) or "defaults",
+)
+def test_queries_find_documents_with_which_they_share_no_word(data, cache, tmp_path, changes):
+    learnt = train(config_of(data, tmp_path / "run", cache, **changes))
+    (_, recall), *_ = learnt.metrics("test/recall_10")
+    assert recall > 5 * CHANCE
+    again = evaluate(learnt)
+    assert again.scalars["recall_10"] == recall, "read back from its folder, it is the same model"
+
+
+# plain gradient descent: Adam's first steps are signs, which make whole steps of rounding errors
+DESCENT = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}
+
+
+def test_chunks_leave_the_weights_as_they_are(data, cache, tmp_path):
+    """Dropout is off here: inside foreign encoders it is drawn by chunk."""
+
+    def trained(name: str, **changes: object) -> Run:
+        return train(config_of(data, tmp_path / name, cache, **DESCENT, **changes))
+
+    whole, replayed = trained("whole"), trained("replayed", chunking__tokens=64, chunking__graphs="replay")
+    assert distance(replayed, whole) < 1e-5
+    kept = trained("kept", chunking__tokens=64)
+    assert all(torch.equal(value, weights(kept)[name]) for name, value in weights(replayed).items())
+    assert distance(trained("another", seed=4), whole) > 1e-2, "the distance must be able to tell runs apart"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder__dropout": 0.1},
+        {"memory__use": True, "memory__size": 48, "memory__warmup": 1, "memory__momentum": 0.5},
+        {"mode": "poly-encoder", "poly__codes": 4, "objective__learn_temperature": True},
+    ],
+    ids=["dropout", "memory", "poly-encoder"],
+)
+def test_a_run_that_stopped_goes_on_bit_for_bit(data, cache, tmp_path, changes):
+    whole = train(config_of(data, tmp_path / "whole", cache, **changes))
+    config = config_of(data, tmp_path / "parts", cache, **changes)
+    train(config, "budget.stop_at=7")
+    parts = train(config, resume=True)
+    assert parts.summary["state"] == "finished"
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(parts)[name], value), name
+    for part in ("dev/recip_rank", "train/loss"):
+        assert dict(parts.metrics(part))[18] == dict(whole.metrics(part))[18]
+
+
+def test_evaluating_changes_nothing(run, data, cache, tmp_path):
+    often = train(config_of(data, tmp_path / "run", cache, evaluate__every=1, evaluate__at_start=True))
+    assert all(torch.equal(value, weights(run)[name]) for name, value in weights(often).items())
+
+
+def test_a_shared_encoder_is_one_object_and_is_saved_once(run):
+    model: Any = run.model()
+    assert model.query is model.document
+    names = list(weights(run))
+    assert names
+    assert not any(name.startswith("document.") for name in names) or not any(n.startswith("query.") for n in names)
+
+
+def test_what_a_run_keeps_is_enough_to_read_it_without_its_data(run, data, cache, tmp_path):
+    """The tokenizer was trained on the corpus, and the encoder built round it."""
+    away = data.with_name("away")
+    data.rename(away)
+    try:
+        scored, embedded = run.predict(
+            [{"query": "ask1x1 ask1x2", "documents": ["tell2y2", "tell1y1 tell1y2"]}, {"text": "ask1x1"}]
+        )
+    finally:
+        away.rename(data)
+    assert scored["order"] == [1, 0]
+    assert sum(value**2 for value in embedded["embedding"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_pools_are_easier_than_the_corpus(run, data, cache, tmp_path):
+    pooled = train(config_of(data, tmp_path / "run", cache, evaluate__mode="pooled", evaluate__pool=1))
+    assert dict(pooled.metrics("test/recip_rank"))[18] > dict(run.metrics("test/recip_rank"))[18] + 0.2
+    note = evaluate(pooled).notes[0]
+    assert "3 pools of 24 query anchors, the last of 12" in note
+
+
+def test_a_memory_smaller_than_a_batch_is_refused_before_anything_is_read(data, cache, tmp_path):
+    with pytest.raises(ConfigError, match=r"memory\.size"):
+        train(config_of(tmp_path / "nothing", tmp_path / "run", cache, memory__use=True, memory__size=8))
