@@ -175,9 +175,8 @@ def train(options: argparse.Namespace) -> int:
     from quincunx.runs import read_summary, reopen
 
     console = Terminal(soft_wrap=True)
-    wish = Wish(
-        resume, options.checkpoint, tuple(options.allow_target), (ConsoleCallback(console),), progress_of(console)
-    )
+    shown = (ConsoleCallback(console),) if loaded.config.log.console else ()
+    wish = Wish(resume, options.checkpoint, tuple(options.allow_target), shown, progress_of(console))
     ended = launch(loaded, wish)
     if ended.main:
         folder = reopen(str(ended.path))

@@ -26,7 +26,7 @@ Attention = Literal["basic", "sqrt", "multihead"]
 Reduction = Literal["codes", "first-m", "all"]
 Similarity = Literal["dot", "cosine"]
 
-PART, DEVICE_PART = 1 << 20, 1 << 28
+PART, DEVICE_PART = 1 << 21, 1 << 28
 """Bytes of the logits of a part: on a CPU, where they should stay in its cache; and on other devices."""
 KEPT = 1 << 25
 """Bytes of all logits together up to which they are kept for the backward pass; beyond, they are computed again."""

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from quincunx.config.sections.run import Log
 from quincunx.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from quincunx.config.sections.run import Log
 
 TRACKERS: dict[str, str] = {
     "jsonl": "quincunx.track.jsonl:JsonLines",

@@ -11,20 +11,26 @@ TOPICS = 40
 WORDS = 4
 
 
-def write_collection(folder: Path, *, train: int = 240, test: int = 60, seed: int = 0) -> Path:
+def write_collection(
+    folder: Path, *, train: int = 240, test: int = 60, seed: int = 0, shared_word: bool = False
+) -> Path:
     """Write a BEIR folder: a document has words of one topic, its query other words of the same topic.
 
-    Queries and documents share no word, so that only what is learnt relates them.
+    Queries and documents share no word, so that only what is learnt relates them; with `shared_word` all of them have
+    one.
     """
     generator = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     topics = np.arange(train + test) % TOPICS
     asked = [" ".join(f"ask{topic}x{word}" for word in generator.integers(0, WORDS, 3)) for topic in topics]
-    # each document ends in a word of its own, so that no two are the same text
+    # each document ends in a word of its own, so that no two are the same text; but where a model may learn by heart
+    # which documents are never asked for, it must not tell them apart
     told: list[str] = []
     for number, topic in enumerate(topics):
         words = generator.integers(0, WORDS, generator.integers(3, 12))
-        told.append(" ".join([*(f"tell{topic}y{word}" for word in words), f"n{number}"]))
+        told.append(" ".join([*(f"tell{topic}y{word}" for word in words), "common" if shared_word else f"n{number}"]))
+    if shared_word:
+        asked = [f"{text} common" for text in asked]
     queries = [{"_id": f"q{n}", "text": text} for n, text in enumerate(asked)]
     corpus = [{"_id": f"d{n}", "title": "", "text": text} for n, text in enumerate(told)]
     for name, rows in (("queries", queries), ("corpus", corpus)):

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from quincunx import Run, evaluate, train
 from quincunx.config.document import ConfigError
+from quincunx.errors import DataError
+from quincunx.nn.pretrained import build_backbone, train_tokenizer
+from quincunx.recipes.retrieval.evaluate.ranker import Validator, ranker
+from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
+from quincunx.recipes.retrieval.model.text_encoder import TextEncoder
 from recipes.retrieval.collections_made import config_of, write_collection
+from toys import cpu
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +157,73 @@ def test_pools_are_easier_than_the_corpus(run, data, cache, tmp_path):
 def test_a_memory_smaller_than_a_batch_is_refused_before_anything_is_read(data, cache, tmp_path):
     with pytest.raises(ConfigError, match=r"memory\.size"):
         train(config_of(tmp_path / "nothing", tmp_path / "run", cache, memory__use=True, memory__size=8))
+
+
+def test_a_cross_encoder_puts_what_bm25_found_in_order(tmp_path, cache):
+    """From nothing, on 216 queries: far from good, but far above any order."""
+    data = write_collection(tmp_path / "data", shared_word=True)
+    settings = {"budget__epochs": 30, "optimizer__learning_rate": 0.003, "cross__random_negatives": 8}
+    once = {"evaluate__every": None, "evaluate__rerank": 300}
+    learnt = train(config_of(data, tmp_path / "run", cache, mode="cross-encoder", **settings, **once))
+    losses = [value for _, value in learnt.metrics("train/loss")]
+    assert losses[-1] < 0.5 * losses[0]
+    scalars = evaluate(learnt).scalars
+    in_any_order = sum(1 / rank for rank in range(1, 301)) / 300
+    assert scalars["recip_rank"] > 2 * in_any_order
+    assert scalars["bm25_recip_rank"] > 0.1, "names of topics have numbers in common, which BM25 sees"
+    scored = learnt.predict([{"query": "ask1x1 ask1x2 common", "documents": ["tell2y2 common", "tell1y1 common"]}])
+    assert sorted(scored[0]["order"]) == [0, 1]
+    assert np.argsort(-np.array(scored[0]["scores"])).tolist() == scored[0]["order"]
+    with pytest.raises(DataError, match="row 1 asks for the embedding of a text, and a cross-encoder has none"):
+        learnt.predict([{"text": "ask1x1"}])
+
+
+def test_the_validators_functions_decide_what_is_compared(run, data, cache, tmp_path):
+    """Guide 001's two functions: named ones from a file, any from Python; on a model that pools the first token."""
+
+    def measured(name: str, **changes: object) -> float:
+        config = config_of(data, tmp_path / name, cache, **changes, **DESCENT, encoder__pooling="cls")
+        return evaluate(train(config, "budget.stop_at=6"), split="dev").scalars["recip_rank"]
+
+    cosine = measured("full")
+    normal = {"evaluate__mode": "validator", "evaluate__post_processing": "normalize"}
+    assert measured("normalized", **normal) == cosine, "vectors of length 1: inner products are cosines"
+    later = {"evaluate__mode": "validator", "evaluate__processing_before_indexing": "normalize"}
+    assert measured("later", **later) == cosine
+    raw = measured("raw", evaluate__mode="validator")
+    first = measured("first", evaluate__mode="validator", evaluate__post_processing="first_token")
+    assert raw == first, "the model itself pools the first token"
+    assert raw != cosine
+
+
+def test_functions_of_the_validator_from_python():
+    model = BiEncoder(TextEncoder(tiny_backbone(), "mean"))
+    seen: list[int] = []
+
+    def post(encoder: Any, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        seen.append(len(tokens))
+        return torch.ones(len(tokens), 2) * lengths[:, None]
+
+    def before(vectors: Any) -> torch.Tensor:
+        return torch.cat(list(vectors)) * 2
+
+    by = ranker(model.eval(), cpu(), cosine=True, validator=Validator(post, before))
+    assert by.documents(Lists([[5, 6, 7], [5, 6]])).tolist() == [[6.0, 6.0], [4.0, 4.0]]
+    assert sum(seen) == 2
+
+
+class Lists:
+    """Token ids as a ranker takes them."""
+
+    def __init__(self, found: list[list[int]]) -> None:
+        self.found = [np.array(one, np.int32) for one in found]
+        self.lengths = np.array([len(one) for one in found])
+
+    def tokens(self, index: int) -> np.ndarray:
+        return self.found[index]
+
+
+def tiny_backbone() -> Any:
+    tokenizer = train_tokenizer(["a b c d"], vocabulary=60, max_length=16)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    return build_backbone({"architecture": "bert", **sizes}, tokenizer)

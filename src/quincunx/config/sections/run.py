@@ -82,6 +82,8 @@ class Log(Section):
 
     every: int = Field(default=50, ge=1)
     """Updates between two lines of the log, of the metrics file and of every tracker."""
+    console: bool = True
+    """Show lines of the log at the terminal; false: only in files and trackers."""
     trackers: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])
     """Where metrics go: `jsonl` (metrics.jsonl, always written) and `tensorboard`."""
     wandb: Wandb = Field(default_factory=Wandb)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, Tag
 
 from quincunx.config.schema import RecipeSchema, TargetNode, target_or, unless
 from quincunx.config.sections.peft import Peft
-from quincunx.config.sections.run import Common, Compute, Debug
+from quincunx.config.sections.run import Common, Compute, Debug, Log
 from quincunx.config.sections.training import Budget, Chunking, RateSchedule, Schedule, Update
 from quincunx.recipes.retrieval.config_data import Data
 from quincunx.recipes.retrieval.config_model import Cross, Document, Encoder, Poly, Query
@@ -22,7 +22,6 @@ from quincunx.recipes.retrieval.config_objective import (
     RetrievalCheckpoint,
     RetrievalEvaluate,
     RetrievalLoading,
-    RetrievalLog,
     RetrievalRun,
 )
 from quincunx.recipes.retrieval.defaults import prepare
@@ -76,7 +75,7 @@ class RetrievalConfig(Common):
     """Evaluation during training."""
     checkpoint: RetrievalCheckpoint = Field(default_factory=RetrievalCheckpoint)
     """Saving."""
-    log: RetrievalLog = Field(default_factory=RetrievalLog)
+    log: Log = Field(default_factory=Log)
     """Printing and tracking."""
     run: RetrievalRun = Field(default_factory=RetrievalRun)  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     """The run's folder."""

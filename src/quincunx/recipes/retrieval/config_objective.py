@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from quincunx.config.schema import Accepts, AnyCase, Section, When, unless, when
-from quincunx.config.sections.run import Checkpoint, Evaluate, Log, Run
+from quincunx.config.sections.run import Checkpoint, Evaluate, Run
 from quincunx.config.sections.training import AdamW, Loading
 
 EMBEDS = unless("mode", "cross-encoder")
@@ -183,8 +183,8 @@ class RetrievalEvaluate(Evaluate):
     """Order of documents with equal scores: by id descending, as trec_eval (`trec`); the mean over all orders
     (`expected`); relevant ones first or last (`optimistic`, `pessimistic`)."""
     corpus_cache: Annotated[bool, FULL, EMBEDS] = True
-    """Keep the corpus's embeddings in the cache, by the weights they were made with: a model that is measured again is
-    not encoded again."""
+    """Keep the corpus's embeddings in memory by the weights they were made with: where a second split has the same
+    documents, they are not encoded again."""
     rerank: Annotated[int, when("mode", "cross-encoder")] = Field(default=100, ge=1)
     """Candidates of BM25 that a cross-encoder puts in order for each query."""
     post_processing: Annotated[Literal["default", "first_token", "normalize"], AnyCase, VALIDATOR] = "default"
@@ -208,13 +208,6 @@ class RetrievalCheckpoint(Checkpoint):
 
     during_training: bool = True
     """false: save at the end alone, as `every: null` does, which it becomes."""
-
-
-class RetrievalLog(Log):
-    """What is printed and tracked."""
-
-    console: bool = True
-    """Show lines of the log at the terminal; false: only in files and trackers."""
 
 
 class RetrievalLoading(Loading):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,28 @@ from quincunx.config.schema import Sizes
 from quincunx.data.batch import Batch
 from quincunx.data.cache import cache_folder
 from quincunx.engine.experiment import Experiment, Parts
-from quincunx.engine.runtime import Runtime
+from quincunx.engine.runtime import Runtime, find_device
+from quincunx.errors import UsageError
 from quincunx.metrics.ranking import parse_measures
 from quincunx.recipes.retrieval.assemble import make_model, make_objective
 from quincunx.recipes.retrieval.collections import Collections, read_collections
 from quincunx.recipes.retrieval.config import RetrievalConfig
 from quincunx.recipes.retrieval.data.arrange import Mixture, NoDuplicates, SameDataset
-from quincunx.recipes.retrieval.data.batch import RetrievalBatch
+from quincunx.recipes.retrieval.data.cross_source import CrossSource
+from quincunx.recipes.retrieval.data.ragged import Ragged
 from quincunx.recipes.retrieval.data.sampling import TrainingSet, TrainingSource
 from quincunx.recipes.retrieval.data.texts import Texts
 from quincunx.recipes.retrieval.data.tokenised import Tokenised, tokenised
-from quincunx.recipes.retrieval.data.tokenizing import TextTokenizer
+from quincunx.recipes.retrieval.data.tokenizing import PairTokenizer, TextTokenizer
 from quincunx.recipes.retrieval.doctor import doctor, similarity
 from quincunx.recipes.retrieval.encoders import Encoders, longest, make_encoders
 from quincunx.recipes.retrieval.evaluate.full import Corpus, FullEvaluator
 from quincunx.recipes.retrieval.evaluate.pooled import PooledEvaluator
-from quincunx.recipes.retrieval.predict import predict
+from quincunx.recipes.retrieval.evaluate.ranker import BEFORE_INDEXING, POST_PROCESSING, Validator
+from quincunx.recipes.retrieval.evaluate.remembered import Remembered
+from quincunx.recipes.retrieval.evaluate.rerank import RerankEvaluator
+from quincunx.recipes.retrieval.predict import predict, predict_pairs
+from quincunx.recipes.retrieval.rules import wrong_width
 
 
 @dataclass(frozen=True)
@@ -74,63 +80,11 @@ class Retrieval:
         encoders = make_encoders(config, lambda: _corpus(collections), home)
         config = _as_the_folder_says(config, encoders, explicit)
         model = make_model(config, encoders)
-        tokens = _Tokens(config, encoders)
-        sets = [TrainingSet(each, *tokens.of(each)) for each in collections.train]
-        explicit_negatives = _negatives(config, collections)
-        source = TrainingSource(
-            sets,
-            anchor=config.data.anchor,
-            positives=config.data.positives,
-            negatives=explicit_negatives,
-            drawing=config.data.draw,
-            min_grade=config.data.min_grade,
-        )
-        arrangement = _arrangement(config, source)
-        known = torch.from_numpy(source.known.pairs) if config.memory.use else None
-        objective = make_objective(
-            config,
-            model,
-            known_pairs=known,
-            longest=longest(config, "document", encoders),
-            negatives=explicit_negatives,
-        )
-        corpora = {split: Corpus(each, *tokens.of(each)) for split, each in collections.evaluated.items()}
-        evaluators = {split: _evaluator(config, split, corpus) for split, corpus in corpora.items()}
-        sizes = Sizes(
-            train=sum(arrangement.groups),
-            groups=tuple(arrangement.groups),
-            evaluation={split: len(corpus.judged) for split, corpus in corpora.items()},
-            vocabulary=len(encoders.query_tokenizer),
-            longest=int(source.lengths.max()),
-            mean_length=float(source.lengths.mean()),
-        )
-        plan = make_plan(config, sizes)
-        measures = [one.name for one in parse_measures(config.evaluate.measures)]
-        said = doctor(
-            config,
-            updates=plan.total_updates,
-            per_epoch=plan.updates_per_epoch,
-            negatives=explicit_negatives,
-            new_tokens=config.encoder.special_tokens if config.encoder.path is not None else (),
-            untrained=encoders.untrained,
-        )
-        return Experiment(
-            config=config,
-            parts=Parts(model, objective, _sampler(source)),
-            source=source,
-            collate=source.collate,
-            sizes=sizes,
-            arrangement=arrangement,
-            evaluators={split: evaluator for split, evaluator in evaluators.items() if split == "dev"},
-            final_evaluators={split: evaluator for split, evaluator in evaluators.items() if split == "test"},
-            metric=f"dev/{measures[0]}",
-            goal="max",
-            metrics=[f"{split}/{name}" for split in evaluators for name in measures],
-            notes=[*collections.notes, *encoders.notes, *source.notes, *tokens.notes, *said],
-            fingerprints=collections.fingerprints,
-            skipped_rows=collections.skipped,
-            artefacts=encoders.files,
-        )
+        if wrong := wrong_width(config, getattr(model, "width", 0)):
+            raise UsageError(wrong)
+        if config.mode == "cross-encoder":
+            return _cross(config, collections, encoders, model)
+        return _apart(config, collections, encoders, model)
 
     def predict(
         self,
@@ -142,8 +96,107 @@ class Retrieval:
     ) -> list[dict[str, Any]]:
         """Return scores or embeddings for rows; see `quincunx.recipes.retrieval.predict`."""
         encoders = make_encoders(config, home=home)
+        if config.mode == "cross-encoder":
+            return predict_pairs(model, pair_tokenizer(config, encoders), runtime, rows)
         tokenizers = {side: _tokenizer(config, encoders, side) for side in ("query", "document")}
         return predict(config, model, tokenizers, runtime, rows)
+
+
+def _apart(config: RetrievalConfig, collections: Collections, encoders: Encoders, model: nn.Module) -> Experiment:
+    """Return the experiment of a model that encodes queries and documents apart."""
+    tokens = _Tokens(config, encoders)
+    negatives = _negatives(config, collections)
+    source = TrainingSource(
+        [TrainingSet(each, *tokens.of(each)) for each in collections.train],
+        anchor=config.data.anchor,
+        positives=config.data.positives,
+        negatives=negatives,
+        drawing=config.data.draw,
+        min_grade=config.data.min_grade,
+    )
+    known = torch.from_numpy(source.known.pairs) if config.memory.use else None
+    most = longest(config, "document", encoders)
+    objective = make_objective(config, model, known_pairs=known, longest=most, negatives=negatives)
+    corpora = {split: Corpus(each, *tokens.of(each)) for split, each in collections.evaluated.items()}
+    remembered = Remembered() if config.evaluate.corpus_cache else None
+    evaluators = {split: _evaluator(config, split, corpus, remembered) for split, corpus in corpora.items()}
+    notes = [*collections.notes, *encoders.notes, *source.notes, *tokens.notes]
+    arrangement = _arrangement(config, source, source.contents if config.data.no_duplicates else None)
+    parts = Parts(model, objective, _sampler(source))
+    return _experiment(config, collections, encoders, parts, source, arrangement, evaluators, notes, negatives)
+
+
+def _cross(config: RetrievalConfig, collections: Collections, encoders: Encoders, model: nn.Module) -> Experiment:
+    """Return the experiment of a model that reads query and document together."""
+    tokenize = pair_tokenizer(config, encoders)
+    negatives = _negatives(config, collections)
+    source = CrossSource(
+        collections.train,
+        tokenize,
+        positives=config.data.positives,
+        negatives=negatives,
+        random_negatives=config.cross.random_negatives,
+        drawing=config.data.draw,
+        min_grade=config.data.min_grade,
+    )
+    evaluators = {
+        split: RerankEvaluator(
+            split, Corpus(each), tokenize, config.evaluate.measures, config.evaluate.rerank, config.evaluate.ties
+        )
+        for split, each in collections.evaluated.items()
+    }
+    arrangement = _arrangement(config, source, None)
+    parts = Parts(model, make_objective(config, model), _sampler(source))
+    notes = [*collections.notes, *encoders.notes]
+    return _experiment(config, collections, encoders, parts, source, arrangement, evaluators, notes, negatives)
+
+
+def _experiment(
+    config: RetrievalConfig,
+    collections: Collections,
+    encoders: Encoders,
+    parts: Parts,
+    source: TrainingSource | CrossSource,
+    arrangement: Mixture | NoDuplicates | SameDataset,
+    evaluators: Mapping[str, FullEvaluator | PooledEvaluator | RerankEvaluator],
+    notes: Sequence[str],
+    negatives: int,
+) -> Experiment:
+    sizes = Sizes(
+        train=sum(arrangement.groups),
+        groups=tuple(arrangement.groups),
+        evaluation={split: len(evaluator.corpus.judged) for split, evaluator in evaluators.items()},
+        vocabulary=len(encoders.query_tokenizer),
+    )
+    if isinstance(source, TrainingSource):
+        sizes = replace(sizes, longest=int(source.lengths.max()), mean_length=float(source.lengths.mean()))
+    plan = make_plan(config, sizes)
+    measures = [one.name for one in parse_measures(config.evaluate.measures)]
+    said = doctor(
+        config,
+        updates=plan.total_updates,
+        per_epoch=plan.updates_per_epoch,
+        negatives=negatives,
+        new_tokens=config.encoder.special_tokens if config.encoder.path is not None else (),
+        untrained=encoders.untrained,
+    )
+    return Experiment(
+        config=config,
+        parts=parts,
+        source=source,
+        collate=source.collate,
+        sizes=sizes,
+        arrangement=arrangement,
+        evaluators={split: evaluator for split, evaluator in evaluators.items() if split == "dev"},
+        final_evaluators={split: evaluator for split, evaluator in evaluators.items() if split == "test"},
+        metric=f"dev/{measures[0]}",
+        goal="max",
+        metrics=[f"{split}/{name}" for split in evaluators for name in measures],
+        notes=[*notes, *said],
+        fingerprints=collections.fingerprints,
+        skipped_rows=collections.skipped,
+        artefacts=encoders.files,
+    )
 
 
 @dataclass
@@ -172,6 +225,12 @@ class _Tokens:
             self._made[key] = found
             self.notes += notes
         return self._made[key]
+
+
+def pair_tokenizer(config: RetrievalConfig, encoders: Encoders) -> PairTokenizer:
+    """Return what makes one sequence of a query and a document."""
+    most = config.cross.max_length or longest(config, "document", encoders)
+    return PairTokenizer(encoders.query_tokenizer, most, prompt=config.query.prompt)
 
 
 def _tokenizer(config: RetrievalConfig, encoders: Encoders, side: str) -> TextTokenizer:
@@ -215,18 +274,22 @@ def _negatives(config: RetrievalConfig, collections: Collections) -> int:
     return int(any(len(each.negatives) for each in collections.train))
 
 
-def _arrangement(config: RetrievalConfig, source: TrainingSource) -> Mixture | NoDuplicates | SameDataset:
+def _arrangement(
+    config: RetrievalConfig, source: TrainingSource | CrossSource, texts: Ragged | None
+) -> Mixture | NoDuplicates | SameDataset:
     mixture = Mixture.of(source.counts, [1.0, *(each.weight for each in config.data.mixed)])
-    within = NoDuplicates(mixture, source.contents) if config.data.no_duplicates else None
+    within = None if texts is None else NoDuplicates(mixture, texts)
     if config.data.same_dataset:
         return SameDataset(mixture, within)
     return within or mixture
 
 
-def _evaluator(config: RetrievalConfig, split: str, corpus: Corpus) -> FullEvaluator | PooledEvaluator:
+def _evaluator(
+    config: RetrievalConfig, split: str, corpus: Corpus, remembered: Remembered | None
+) -> FullEvaluator | PooledEvaluator:
     chosen, cosine = config.evaluate, similarity(config) == "cosine"
+    device = None if chosen.device is None else find_device(chosen.device)
     if chosen.mode == "pooled":
-        device = None if chosen.device in (None, "auto") else torch.device(str(chosen.device))
         return PooledEvaluator(
             split,
             corpus,
@@ -235,15 +298,30 @@ def _evaluator(config: RetrievalConfig, split: str, corpus: Corpus) -> FullEvalu
             anchor=config.data.anchor,
             pool=chosen.pool,
             batch=chosen.batch_size or config.update.batch_size,
+            ties=chosen.ties,
             device=device,
         )
-    return FullEvaluator(split, corpus, chosen.measures, cosine, depth=chosen.depth, ties=chosen.ties)
+    validator = None
+    if chosen.mode == "validator":
+        before = BEFORE_INDEXING[chosen.processing_before_indexing]
+        validator = Validator(POST_PROCESSING[chosen.post_processing], before)
+    return FullEvaluator(
+        split,
+        corpus,
+        chosen.measures,
+        cosine,
+        depth=chosen.depth,
+        ties=chosen.ties,
+        validator=validator,
+        remembered=remembered,
+        device=device,
+    )
 
 
-def _sampler(source: TrainingSource) -> Callable[[int, int | None], Batch]:
+def _sampler(source: TrainingSource | CrossSource) -> Callable[[int, int | None], Batch]:
     """Return what makes a batch of so many anchors of the source, those with the longest texts."""
 
-    def sample(rows: int, length: int | None) -> RetrievalBatch:
+    def sample(rows: int, length: int | None) -> Batch:
         order = source.lengths.argsort()[::-1][:rows]
         return source.collate(order.tolist(), order.tolist(), range(len(order)), 0)
 

@@ -192,6 +192,18 @@ RULES: tuple[Rule, ...] = (
         failing={"document.max_length": 600, **NEEDED},
     ),
     Rule(
+        name="evaluation-suits-the-mode",
+        paths=("evaluate.mode", "mode"),
+        applies=lambda config: (
+            (config.evaluate.mode == "validator" and config.mode != "bi-encoder")
+            or (config.evaluate.mode == "pooled" and config.mode == "cross-encoder")
+        ),
+        message="evaluate.mode {evaluate.mode} is not for a {mode}: validator needs one vector a text, and a "
+        "cross-encoder only reranks",
+        remedy="leave evaluate.mode at full",
+        failing={"evaluate.mode": "validator", "mode": "poly-encoder", **NEEDED},
+    ),
+    Rule(
         name="something-is-trained",
         paths=("encoder.freeze",),
         applies=lambda config: (

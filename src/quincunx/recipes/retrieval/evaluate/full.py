@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,7 +23,8 @@ from quincunx.metrics.ranking import Scores, id_order, score_arrays
 from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.retrieval.data.collection import Collection
 from quincunx.recipes.retrieval.data.tokenised import Tokenised
-from quincunx.recipes.retrieval.evaluate.ranker import ranker
+from quincunx.recipes.retrieval.evaluate.ranker import Validator, ranker
+from quincunx.recipes.retrieval.evaluate.remembered import Remembered
 from quincunx.recipes.retrieval.evaluate.vectors import TOKENS
 
 SAMPLES, SHOWN, RESULTS = 5, 160, 3
@@ -51,8 +53,9 @@ class Corpus:
     """A collection with its tokens, ready to be ranked."""
 
     collection: Collection
-    queries: Tokenised
-    documents: Tokenised
+    queries: Tokenised | None = None
+    documents: Tokenised | None = None
+    """Of the texts apart; a cross-encoder, which reads two as one, has none."""
 
     @cached_property
     def judged(self) -> NDArray[np.int64]:
@@ -76,6 +79,12 @@ class FullEvaluator:
     depth: int = 1000
     ties: str = "trec"
     tokens: int = TOKENS
+    validator: Validator | None = None
+    """How the model's output becomes vectors, in guide 001's way; None: as the model gives them."""
+    remembered: Remembered | None = None
+    """Embeddings of the corpus by the weights they were made with; None: it is encoded every time."""
+    device: torch.device | None = None
+    """Where neighbours are searched; None: where the model is."""
 
     def __call__(self, model: nn.Module, runtime: Runtime, plan: Plan) -> Evaluation:
         """Return the measures with standard errors, a table of intervals, samples, and every query's values."""
@@ -87,10 +96,14 @@ class FullEvaluator:
 
     def rank(self, model: nn.Module, runtime: Runtime, queries: NDArray[np.int64]) -> Found:
         """Return the best documents of these queries, as deep as asked and as the corpus goes."""
-        by = ranker(model, runtime, cosine=self.cosine, tokens=self.tokens)
-        documents = by.documents(self.corpus.documents)
+        assert self.corpus.queries is not None and self.corpus.documents is not None
+        by = ranker(model, runtime, cosine=self.cosine, tokens=self.tokens, validator=self.validator)
+        if self.remembered is None:
+            documents = by.documents(self.corpus.documents)
+        else:
+            documents = self.remembered.documents(model, by, self.corpus.documents)
         depth = min(self.depth, len(self.corpus.collection.documents))
-        return by.rank(Picked(self.corpus.queries, queries), documents, depth)
+        return by.rank(Picked(self.corpus.queries, queries), documents, depth, self.device)
 
     def evaluation(self, queries: NDArray[np.int64], found: Found) -> Evaluation:
         """Return what a ranking of these queries is worth."""

@@ -18,7 +18,7 @@ from torch import nn
 
 from quincunx.config.plan import Plan
 from quincunx.engine.runtime import Runtime
-from quincunx.metrics.ranking import Judged, Scores, score_arrays
+from quincunx.metrics.ranking import Judged, Scores, id_order, score_arrays
 from quincunx.metrics.record import Evaluation
 from quincunx.recipes.retrieval.data.collection import Relations
 from quincunx.recipes.retrieval.evaluate.full import Corpus, Picked, summary
@@ -40,6 +40,7 @@ class PooledEvaluator:
     pool: int = 1
     batch: int = 32
     tokens: int = TOKENS
+    ties: str = "expected"
     device: torch.device | None = None
     """Where scores are computed and sorted; None: where the model is."""
 
@@ -79,16 +80,19 @@ class PooledEvaluator:
         collection = self.corpus.collection
         as_queries = self.anchor == "query"
         queries, documents = (anchors, others) if as_queries else (others, anchors)
+        assert self.corpus.queries is not None and self.corpus.documents is not None
         by = ranker(model, runtime, cosine=self.cosine, tokens=self.tokens)
         scores = by.scores(Picked(self.corpus.queries, queries), Picked(self.corpus.documents, documents), self.device)
         scores = scores if as_queries else scores.T
         relevant = self.relations.pick(anchors)
-        ids = (collection.queries if as_queries else collection.documents).ids
+        own, ids = (collection.queries.ids, collection.documents.ids)
+        own, ids = (own, ids) if as_queries else (ids, own)
         return score_arrays(
             np.broadcast_to(np.arange(len(others)), scores.shape),
             scores.numpy(),
             Judged(relevant.offsets, np.searchsorted(others, relevant.documents), relevant.grades),
             self.measures,
-            ties="expected",
-            names=[ids[anchor] for anchor in anchors.tolist()],
+            order=id_order([ids[other] for other in others.tolist()]) if self.ties == "trec" else None,
+            ties=self.ties,
+            names=[own[anchor] for anchor in anchors.tolist()],
         )

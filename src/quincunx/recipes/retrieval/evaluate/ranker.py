@@ -5,9 +5,8 @@ Q queries, N documents, m codes, D width, k results a query.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -19,8 +18,6 @@ from quincunx.index.exact import Found, search, search_by
 from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Sequences, encode_texts
 from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
 from quincunx.recipes.retrieval.model.poly_encoder import PolyEncoder
-
-Process = Callable[[Tensor], Tensor]
 
 
 class Encodes(Protocol):
@@ -34,13 +31,63 @@ class Encodes(Protocol):
         """Return the queries' vectors `[Q, D]`, of a poly-encoder `[Q, m, D]`."""
         ...
 
-    def rank(self, texts: Sequences, documents: Tensor, k: int) -> Found:
+    def rank(self, texts: Sequences, documents: Tensor, k: int, device: torch.device | None = None) -> Found:
         """Return the k best of the corpus's vectors for each query."""
         ...
 
     def scores(self, queries: Sequences, documents: Sequences, device: torch.device | None = None) -> Tensor:
         """Return all scores `[Q, N]` of a small corpus on the CPU, computed on `device` where one is named."""
         ...
+
+
+PostProcessing = Callable[[Any, Tensor, Tensor], Tensor]
+"""`post_processing_fn(encoder, tokens [B, S], lengths [B])` returns vectors `[B, D]`, the encoder a `TextEncoder`."""
+BeforeIndexing = Callable[[Sequence[Tensor]], Tensor]
+"""`processing_before_indexing_fn(batches of vectors [B, D])` returns all of them as one tensor `[N, D]`."""
+
+
+def embeddings(encoder: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return what the encoder gives: pooled as it pools."""
+    return encoder(tokens, lengths)
+
+
+def first_token(encoder: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return the state of each text's first token, CLS with most tokenizers, whatever the encoder's pooling."""
+    return encoder.states(tokens, lengths)[:, 0]
+
+
+def normalized(encoder: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return embeddings of length 1."""
+    return functional.normalize(encoder(tokens, lengths), dim=-1)
+
+
+def concatenated(vectors: Sequence[Tensor]) -> Tensor:
+    """Return all vectors as one tensor."""
+    return torch.cat(list(vectors))
+
+
+def concatenated_and_normalized(vectors: Sequence[Tensor]) -> Tensor:
+    """Return all vectors as one tensor, each of length 1."""
+    return functional.normalize(torch.cat(list(vectors)), dim=-1)
+
+
+POST_PROCESSING: dict[str, PostProcessing] = {
+    "default": embeddings,
+    "first_token": first_token,
+    "normalize": normalized,
+}
+BEFORE_INDEXING: dict[str, BeforeIndexing] = {
+    "concatenate": concatenated,
+    "normalize": concatenated_and_normalized,
+}
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Guide 001's two functions; both defaults together rank by the inner product of the embeddings."""
+
+    post_processing_fn: PostProcessing = embeddings
+    processing_before_indexing_fn: BeforeIndexing = concatenated
 
 
 @dataclass(frozen=True)
@@ -51,6 +98,7 @@ class InnerProduct:
     runtime: Runtime
     cosine: bool
     tokens: int = TOKENS
+    validator: Validator | None = None
 
     def documents(self, texts: Sequences) -> Tensor:
         """Return the corpus's vectors `[N, D]`, of length 1 where cosines are compared."""
@@ -60,9 +108,9 @@ class InnerProduct:
         """Return the queries' vectors `[Q, D]`, likewise."""
         return self._encode(texts, "query")
 
-    def rank(self, texts: Sequences, documents: Tensor, k: int) -> Found:
+    def rank(self, texts: Sequences, documents: Tensor, k: int, device: torch.device | None = None) -> Found:
         """Return the k best of the corpus's vectors for each query."""
-        device = self.runtime.device
+        device = device or self.runtime.device
         return search(self.queries(texts).to(device), documents.to(device), k)
 
     def scores(self, queries: Sequences, documents: Sequences, device: torch.device | None = None) -> Tensor:
@@ -72,10 +120,16 @@ class InnerProduct:
         return (left.to(device) @ right.to(device).T).cpu()
 
     def _encode(self, texts: Sequences, side: str) -> Tensor:
+        validator = self.validator
+
         def encode(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+            if validator is not None:
+                return (validator.post_processing_fn(self.model.side(side), tokens, lengths),)
             return (self.model.encode(tokens, lengths, side),)
 
         (vectors,) = encode_texts(encode, texts, self.runtime, tokens=self.tokens)
+        if validator is not None:
+            return validator.processing_before_indexing_fn([vectors])
         return functional.normalize(vectors, dim=-1) if self.cosine else vectors
 
 
@@ -99,8 +153,8 @@ class Poly:
         """Return the queries' codes `[Q, m, D]`, zeros where there is none."""
         return self._codes(texts)[0]
 
-    def rank(self, texts: Sequences, documents: Tensor, k: int) -> Found:
-        """Return the k best of the corpus's vectors for each query."""
+    def rank(self, texts: Sequences, documents: Tensor, k: int, device: torch.device | None = None) -> Found:
+        """Return the k best of the corpus's vectors for each query; computed where the model is, which scores them."""
         device = self.runtime.device
         codes, mask = self._codes(texts)
         codes, mask, documents = codes.to(device), mask.to(device), documents.to(device)
@@ -133,7 +187,18 @@ class Poly:
         return codes, mask
 
 
-def ranker(model: Any, runtime: Runtime, *, cosine: bool, tokens: int = TOKENS) -> Encodes:
-    """Return how a model ranks; `cosine` concerns bi-encoders, whose vectors it brings to length 1."""
-    make = partial(Poly, model) if isinstance(model, PolyEncoder) else partial(InnerProduct, model, cosine=cosine)
-    return make(runtime=runtime, tokens=tokens)
+def ranker(
+    model: Any, runtime: Runtime, *, cosine: bool, tokens: int = TOKENS, validator: Validator | None = None
+) -> Encodes:
+    """Return how a model ranks.
+
+    Args:
+        model: A bi- or poly-encoder.
+        runtime: Where it computes.
+        cosine: Bring a bi-encoder's vectors to length 1; not looked at with a validator.
+        tokens: Computed at once.
+        validator: Of a bi-encoder: how its output becomes vectors.
+    """
+    if isinstance(model, PolyEncoder):
+        return Poly(model, runtime, tokens)
+    return InnerProduct(model, runtime, cosine, tokens, validator)

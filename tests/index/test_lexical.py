@@ -1,0 +1,62 @@
+"""BM25 against its formula, and what counts as a word."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from quincunx.index.exact import NOTHING
+from quincunx.index.lexical import Lexical, words
+
+TEXTS = [
+    "the cat sat on the mat",
+    "a dog and a cat",
+    "def read_file(path): return open(path).read()",
+    "",
+    "dogs bark, and the cat readFileName mat mat",
+]
+
+
+def test_words_of_prose_and_of_code():
+    assert words("The Cat's mat, 2nd!") == ["the", "cat", "s", "mat", "2nd", "2", "nd"]
+    assert words("readFileName read_file HTTPServer2") == [
+        *("readfilename", "read", "file", "name"),
+        *("read", "file"),
+        *("httpserver2", "http", "server", "2"),
+    ]
+    assert words("Größe ΑΒΓ 東京") == ["größe", "αβγ", "東京"]
+
+
+def by_hand(query: str, k1: float, b: float) -> list[float]:
+    """Lucene's BM25, written out."""
+    documents = [words(text) for text in TEXTS]
+    mean = sum(map(len, documents)) / len(documents)
+    totals = []
+    for document in documents:
+        total = 0.0
+        for word in words(query):
+            holding = sum(word in other for other in documents)
+            count = document.count(word)
+            weight = math.log(1 + (len(documents) - holding + 0.5) / (holding + 0.5))
+            if count:
+                total += weight * count / (count + k1 * (1 - b + b * len(document) / mean))
+        totals.append(total)
+    return totals
+
+
+@pytest.mark.parametrize(("k1", "b"), [(0.9, 0.4), (1.5, 0.75)])
+@pytest.mark.parametrize("query", ["cat mat", "read file", "the dog", "mat"])
+def test_scores_are_those_of_the_formula(query, k1, b):
+    found = Lexical(TEXTS, k1=k1, b=b).search([query], len(TEXTS))
+    wanted = np.array(by_hand(query, k1, b))
+    order = [d for d in np.argsort(-wanted, kind="stable").tolist() if wanted[d] > 0]
+    assert [d for d in found.documents[0].tolist() if d != NOTHING] == order
+    np.testing.assert_allclose(found.scores[0, : len(order)], wanted[order], rtol=1e-5)
+
+
+def test_what_shares_no_word_is_not_found():
+    found = Lexical(TEXTS).search(["zebra", ""], 3)
+    assert (found.documents == NOTHING).all()
+    assert (Lexical(["", " "]).search(["cat"], 2).documents == NOTHING).all()
