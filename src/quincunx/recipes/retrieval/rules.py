@@ -192,14 +192,10 @@ RULES: tuple[Rule, ...] = (
         failing={"document.max_length": 600, **NEEDED},
     ),
     Rule(
-        name="evaluation-suits-the-mode",
+        name="validator-compares-single-vectors",
         paths=("evaluate.mode", "mode"),
-        applies=lambda config: (
-            (config.evaluate.mode == "validator" and config.mode != "bi-encoder")
-            or (config.evaluate.mode == "pooled" and config.mode == "cross-encoder")
-        ),
-        message="evaluate.mode {evaluate.mode} is not for a {mode}: validator needs one vector a text, and a "
-        "cross-encoder only reranks",
+        applies=lambda config: config.evaluate.mode == "validator" and config.mode == "poly-encoder",
+        message="evaluate.mode validator makes one vector of a text, and a poly-encoder's queries have several",
         remedy="leave evaluate.mode at full",
         failing={"evaluate.mode": "validator", "mode": "poly-encoder", **NEEDED},
     ),

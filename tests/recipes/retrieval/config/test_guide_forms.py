@@ -179,10 +179,10 @@ checkpoint:
   every: 8000
 
 log:
+  console: false
   wandb:
     use: true
     tags: [dense, code]
-  console: false
 """
 
 
