@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quincunx.engine.chunks import cut
+from quincunx.engine.chunks import cheapest, cut
 
 lengths_of_batches = st.lists(st.integers(0, 50), min_size=1, max_size=40)
 
@@ -44,3 +47,40 @@ def test_what_fits_stays_as_it_stands():
 def test_a_token_limit_needs_lengths():
     with pytest.raises(ValueError, match=r"chunking\.tokens needs examples with lengths"):
         cut(5, None, None, 10)
+
+
+@given(lengths_of_batches, st.integers(1, 20), st.integers(1, 200), st.integers(0, 60))
+def test_by_tokens_the_cut_costs_the_least(lengths, samples, tokens, each):
+    sizes = np.sort(np.array(lengths[:9]))
+
+    def price(bounds: list[int]) -> int:
+        return sum((end - start) * max(1, int(sizes[end - 1])) + each for start, end in pairwise(bounds))
+
+    def allowed(bounds: list[int]) -> bool:
+        return all(
+            end - start == 1 or (end - start <= samples and (end - start) * max(1, sizes[end - 1]) <= tokens)
+            for start, end in pairwise(bounds)
+        )
+
+    count = len(sizes)
+    every = [
+        [0, *inner, count] for parts in range(count) for inner in combinations(range(1, count), parts)
+    ]  # fmt: skip
+    found = cheapest(sizes, samples, tokens, each)
+    assert allowed(found)
+    assert price(found) == min(price(bounds) for bounds in every if allowed(bounds))
+
+
+@given(lengths_of_batches, st.integers(1, 50), st.integers(1, 200))
+def test_where_padding_is_not_computed_tokens_alone_count(lengths, samples, tokens):
+    chunks = cut(len(lengths), torch.tensor(lengths), samples, tokens, None) or [torch.arange(len(lengths))]
+    assert sorted(torch.cat(chunks).tolist()) == list(range(len(lengths)))
+    for chunk in chunks:
+        held = [lengths[i] for i in chunk.tolist()]
+        assert len(chunk) == 1 or (len(chunk) <= samples and sum(held) <= tokens)
+        assert len(chunk) == 1 or len(chunk) * max(held) <= 8 * tokens
+
+
+def test_where_padding_is_not_computed_unlike_lengths_come_together():
+    assert cut(4, torch.tensor([30, 1, 2, 3]), None, 40, None) is None
+    assert cut(4, torch.tensor([30, 1, 2, 3]), None, 40, 0) is not None

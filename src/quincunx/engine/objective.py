@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from quincunx.data.batch import Batch
@@ -30,6 +31,10 @@ class Objective(nn.Module):
         accumulated one or one cut into chunks weighs exactly what is in it.
         """
         raise TypeError(f"{type(self).__name__} must define weights(batch)")
+
+    def pads(self, model: nn.Module, device: torch.device) -> bool:
+        """Return whether a chunk's padding is computed; if not, chunks are cut by their tokens alone."""
+        return True
 
     def after_update(self) -> None:
         """Change buffers (a queue, a moving average) once the optimizer has stepped; never called by evaluation."""

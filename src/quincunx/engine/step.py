@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
-from quincunx.engine.chunks import cut
+from quincunx.engine.chunks import cut, overhead
 from quincunx.engine.graphs import Budget, graph_limit
 from quincunx.engine.objective import Objective, Part, Representations, Represented, Summed
 from quincunx.engine.optim import trainable
@@ -123,7 +123,9 @@ class Step:
 
     def cut(self, batch: Batch) -> list[Tensor] | None:
         """Return the positions of each chunk of this rank's rows, None when they are one chunk as they stand."""
-        chunks = cut(len(batch), batch.lengths, self.plan.chunk_samples, self.plan.chunk_tokens)
+        plan, device = self.plan, self.runtime.device
+        each = overhead(device) if self.objective.pads(self.model, device) else None
+        chunks = cut(len(batch), batch.lengths, plan.chunk_samples, plan.chunk_tokens, each)
         if self._batch_norms:
             self._refuse_partial_statistics(chunked=chunks is not None)
         return chunks

@@ -74,7 +74,7 @@ def build_backbone(
             f"{architecture} numbers positions from the padding id {table.padding_idx}, but this tokenizer pads with "
             f"{tokenizer.pad_token_id}: choose a tokenizer that pads with {table.padding_idx}, or another architecture"
         )
-    return finish(model)
+    return finish(model, attn_implementation)
 
 
 def _config(architecture: Any, sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:

@@ -5,7 +5,7 @@ sentence-transformers says about the modules after its transformer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ POOLINGS = {
 """Their word, in the present and the older form -> ours."""
 ACTIVATIONS = {"Identity": "none", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu"}
 """The last part of their activation's name -> our word."""
+
+
+QUERIES, DOCUMENTS = ("query",), ("document", "passage", "corpus")
+"""Names of the prompts that sentence-transformers writes before texts of each side, the first one first."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class SentenceLayout:
     """By name, mostly `query` and `document`: what is written before a text."""
     similarity: str | None = None
     """cosine or dot, where it says."""
+    query_prompt: str = ""
+    """What is written before queries."""
+    document_prompt: str = ""
+    """What is written before documents."""
 
 
 def find_folder(path: str | Path, revision: str | None = None) -> Path:
@@ -137,15 +145,34 @@ def read_layout(folder: Path) -> SentenceLayout | None:
     similarity = general.get("similarity_fn_name")
     if similarity not in (None, "cosine", "dot"):
         raise UsageError(f"{folder}: similarity {similarity!r} cannot be represented here; cosine and dot can")
+    prompts = {str(name): str(text or "") for name, text in (general.get("prompts") or {}).items()}
+    usual = general.get("default_prompt_name")
+    if usual is not None and usual not in prompts:
+        raise UsageError(
+            f"{folder / 'config_sentence_transformers.json'}: default_prompt_name is {usual!r}, and prompts has "
+            f"{', '.join(prompts) or 'none'}"
+        )
     return SentenceLayout(
         transformer,
         pooling,
         tuple(dense),
         normalize,
         settings.get("max_seq_length"),
-        {str(name): text for name, text in (general.get("prompts") or {}).items() if text},
+        {name: text for name, text in prompts.items() if text},
         similarity,
+        *(_prompt(prompts, names, usual) for names in (QUERIES, DOCUMENTS)),
     )
+
+
+def _prompt(prompts: Mapping[str, str], names: Sequence[str], usual: str | None) -> str:
+    """Return what is written before texts of one side: the first of these prompts that says something.
+
+    One that is there and empty stands for none; where there is no such prompt, the folder's usual one holds.
+    """
+    named = [prompts[name] for name in names if name in prompts]
+    if named:
+        return next(filter(None, named), "")
+    return "" if usual is None else prompts[usual]
 
 
 def _pooling(file: Path) -> str:

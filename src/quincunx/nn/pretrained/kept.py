@@ -50,4 +50,4 @@ def read_model(folder: Path, *, attn_implementation: str | None = None, scorer: 
     maker = scorer_class() if scorer else encoder_class(config, folder)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     model = library(f"the encoder of {folder}", lambda: maker.from_config(config, trust_remote_code=False, **options))
-    return finish(model)
+    return finish(model, attn_implementation)

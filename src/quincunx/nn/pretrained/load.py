@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quincunx.errors import MissingExtra, UsageError
+from quincunx.nn.pretrained import packed
 from quincunx.nn.pretrained.folder import find_folder, library, read_layout, refuse_without_weights
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def load_backbone(
 
     Args:
         path: A folder, or a name on the hub.
-        attn_implementation: `sdpa`, `eager`, `flash_attention_2` ...; None: the library's choice.
+        attn_implementation: `sdpa`, `eager`, `flash_attention_2` ... of the library; None: ours where the library would
+            take `sdpa`, else the library's choice.
         revision: Branch, tag or commit on the hub.
         special_tokens: Added to the tokenizer; their embeddings start near the mean of the others.
         dropout: Overrides the model's own for states and embeddings.
@@ -60,7 +62,7 @@ def load_backbone(
     lacking = [name for name in missing if "pooler" not in name]
     if lacking:
         raise UsageError(_lacking(folder, config, lacking))
-    return finish(model), add_special_tokens(model, tokenizer, special_tokens)
+    return finish(model, attn_implementation), add_special_tokens(model, tokenizer, special_tokens)
 
 
 def load_scorer(
@@ -90,11 +92,16 @@ def load_scorer(
     lacking = [name for name in missing if name.startswith(inside) and "pooler" not in name]
     if lacking:
         raise UsageError(_lacking(folder, config, lacking))
-    return finish(model), add_special_tokens(model, tokenizer, special_tokens), sorted(missing)
+    return finish(model, attn_implementation), add_special_tokens(model, tokenizer, special_tokens), sorted(missing)
 
 
-def finish(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the model in training mode, without a pooler that nothing reads and without caches of generation."""
+def finish(model: PreTrainedModel, attn_implementation: str | None = None) -> PreTrainedModel:
+    """Return the model in training mode, without a pooler that nothing reads and without caches of generation.
+
+    Its attention is ours (`quincunx.nn.pretrained.packed`) where nobody chose one.
+    """
+    if attn_implementation is None:
+        packed.use(model)
     if "add_pooling_layer" in inspect.signature(type(model).__init__).parameters:
         setattr(model, "pooler", None)  # noqa: B010 - what the class itself does for add_pooling_layer=False
     model.config.use_cache = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
@@ -71,6 +72,10 @@ class BiEncoder(nn.Module):
     def forward(self, tokens: Tensor, lengths: Tensor, side: str = "query") -> Tensor:
         """Return `encode(tokens, lengths, side)`."""
         return self.encode(tokens, lengths, side)
+
+    def pads(self, device: torch.device) -> bool:
+        """Return whether padding is computed on the device, on either side."""
+        return self.query.pads(device) or self.document.pads(device)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the encoders in place, each once; arguments of torch.compile."""

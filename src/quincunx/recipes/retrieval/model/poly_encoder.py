@@ -121,6 +121,10 @@ class PolyEncoder(nn.Module):
         """Return scores and places `[B, count]` of the best documents `[N, P]` for each query, best first."""
         return self.score(codes, mask, documents).topk(min(count, len(documents)), dim=1)
 
+    def pads(self, device: torch.device) -> bool:
+        """Return whether padding is computed on the device, on either side."""
+        return self.query.pads(device) or self.document.pads(device)
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the encoders in place, each once; arguments of torch.compile."""
         compile_once([self.query, self.document], *args, **kwargs)

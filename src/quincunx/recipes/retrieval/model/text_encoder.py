@@ -16,6 +16,7 @@ from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.encoder import initialise_linear
 from quincunx.nn.pooling import AttentionPool, cls_pool, last_pool, mean_pool
 from quincunx.nn.pretrained.facts import is_causal, padding_id, position_limit
+from quincunx.nn.pretrained.packed import packed_states, packs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -154,6 +155,10 @@ class TextEncoder(nn.Module):
         """P: the width of the vectors."""
         return self.states_width if self.projection is None else self.projection.width
 
+    def pads(self, device: torch.device) -> bool:
+        """Return whether padding is computed on the device; see `quincunx.nn.pretrained.packed`."""
+        return not packs(self.backbone, device)
+
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return one vector for each text.
 
@@ -178,6 +183,9 @@ class TextEncoder(nn.Module):
     def masked_states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the states `[B, S, D]` and which are valid `[B, S]`; None when all are known to be."""
         valid = valid_tokens(tokens, lengths)
+        if valid is not None and not self.pads(tokens.device) and bool((lengths > 0).any()):
+            check_length(self.backbone, tokens, self.limit)
+            return packed_states(self.backbone, tokens, lengths), valid
         return run_backbone(self.backbone, tokens, valid, self.padding, self.limit).last_hidden_state, valid
 
     def pooled(self, states: Tensor, valid: Tensor | None) -> Tensor:
@@ -213,11 +221,7 @@ def run_backbone(
     Raises:
         DataError: The sequences are longer than `limit`.
     """
-    if limit is not None and tokens.shape[1] > limit:
-        raise DataError(
-            f"a text of {tokens.shape[1]} tokens is longer than the {limit} positions of the encoder "
-            f"({backbone.config.model_type}): lower max_length"
-        )
+    check_length(backbone, tokens, limit)
     if valid is not None:
         tokens = tokens.masked_fill(~valid, padding)
         # a row without tokens would attend to nothing, which some kernels answer with NaN: it looks at one padding
@@ -225,6 +229,15 @@ def run_backbone(
         seen[:, :1] = True
         inputs["attention_mask"] = seen.long()
     return backbone(input_ids=tokens.long(), **inputs)
+
+
+def check_length(backbone: PreTrainedModel, tokens: Tensor, limit: int | None) -> None:
+    """Refuse sequences that are longer than the positions that a model knows, with a DataError."""
+    if limit is not None and tokens.shape[1] > limit:
+        raise DataError(
+            f"a text of {tokens.shape[1]} tokens is longer than the {limit} positions of the encoder "
+            f"({backbone.config.model_type}): lower max_length"
+        )
 
 
 def switch_on_checkpointing(model: PreTrainedModel) -> None:

@@ -165,6 +165,11 @@ class Contrastive(Represented):
             weights["memory_drift"] = float(self.memory.measuring())
         return weights
 
+    def pads(self, model: nn.Module, device: torch.device) -> bool:
+        """Return whether the encoders compute padding on the device."""
+        asked = getattr(model, "pads", None)  # a model that does not say computes it
+        return asked is None or bool(asked(device))
+
     def parts(self, batch: Batch) -> Sequence[Part]:
         """Return queries and documents, as one part where one pass encodes both, and what the memory has encoded."""
         batch = _retrieval(batch)

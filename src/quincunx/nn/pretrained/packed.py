@@ -1,0 +1,137 @@
+"""Attention of the transformers library's encoders as we compute it: without padding, and on a CPU in float32.
+
+A batch of texts of many lengths is mostly padding. All parts of an encoder but attention look at one token at a time,
+so the tokens of all texts are laid behind one another as one long sequence, and attention takes it apart again: texts
+of equal length together, each seeing itself alone. No padding is computed anywhere.
+
+B texts, S tokens of the longest, T tokens of all together, H heads, E width of a head, D width of the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from quincunx.nn.pretrained.facts import position_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NAME = "quincunx"
+"""Under which the library knows our attention."""
+PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"})
+"""Architectures that take a token's place in its text as an input, and look at others by plain attention alone."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How texts lie behind one another, shorter ones first."""
+
+    places: Tensor
+    """Of each token among the B times S of the padded batch `[T]`."""
+    positions: Tensor
+    """Of each token in its text `[T]`."""
+    groups: Sequence[tuple[int, int]]
+    """(texts, tokens of each): texts of equal length, in this order."""
+
+    @classmethod
+    def of(cls, lengths: Tensor, longest: int) -> Packing:
+        """Return the packing of texts of so many tokens `[B]`, padded to `longest`; empty texts have no part in it."""
+        lengths = lengths.cpu()
+        order = torch.argsort(lengths, stable=True)
+        sizes = lengths[order]
+        inside = torch.arange(longest) < sizes[:, None]
+        rows, positions = inside.nonzero(as_tuple=True)
+        found, counts = sizes[sizes > 0].unique_consecutive(return_counts=True)
+        groups = list(zip(counts.tolist(), found.tolist(), strict=True))
+        return cls(order[rows] * longest + positions, positions, groups)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def use(model: PreTrainedModel) -> None:
+    """Let a model compute attention here where it would by `sdpa`; the same values, up to rounding."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    if model.config._attn_implementation != "sdpa":
+        return
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
+
+
+def packs(model: Any, device: torch.device) -> bool:
+    """Return whether the model's texts can be laid behind one another, and that pays on the device.
+
+    On other devices than a CPU a kernel is started for each length, which costs more than padding; and a compiled model
+    would be compiled anew for every batch.
+    """
+    return (
+        device.type == "cpu"
+        and model.config.model_type in PACKABLE
+        and model.config._attn_implementation == NAME
+        and getattr(model, "_compiled_call_impl", None) is None
+    )
+
+
+def packed_states(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Return the last states `[B, S, D]` of texts `[B, S]`; zeros where a token is padding."""
+    batch, longest = tokens.shape
+    packing = Packing.of(lengths, longest)
+    table = position_table(model)
+    # with a row for padding, positions are numbered from the one after it
+    first = 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+    found = model(
+        input_ids=tokens.reshape(-1)[packing.places][None].long(),
+        position_ids=(packing.positions + first)[None],
+        packing=packing,
+    ).last_hidden_state[0]
+    whole = found.new_zeros(batch * longest, found.shape[-1])
+    return whole.index_copy(0, packing.places, found).view(batch, longest, -1)
+
+
+def attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Return what attention gives for `[B, H, S, E]`, as `[B, S, H, E]`; with `packing` B is 1 and S is T.
+
+    On a CPU half precisions are computed in float32, which takes a third of the time of bf16 there.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    kind = query.dtype
+    packing: Packing | None = options.pop("packing", None)
+    if query.device.type == "cpu" and kind in (torch.bfloat16, torch.float16):
+        query, key, value = query.float(), key.float(), value.float()
+        if attention_mask is not None and attention_mask.is_floating_point():
+            attention_mask = attention_mask.float()
+    with torch.autocast(query.device.type, enabled=False):
+        if packing is None:
+            found = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
+        else:
+            found = _apart(query[0], key[0], value[0], packing, options.get("dropout", 0.0), options.get("scaling"))[
+                None
+            ]
+    return found.to(kind), None
+
+
+def _apart(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, scaling: float | None
+) -> Tensor:
+    """Return `[T, H, E]` of `[H, T, E]`: each text attends to itself."""
+    sizes = [count * size for count, size in packing.groups]
+    # splitting the whole at once has a backward pass that writes every gradient once
+    parts = zip(*(tensor.transpose(0, 1).split(sizes) for tensor in (query, key, value)), strict=True)
+    found: list[Tensor] = []
+    for (count, size), group in zip(packing.groups, parts, strict=True):
+        q, k, v = (part.unflatten(0, (count, size)).transpose(1, 2) for part in group)
+        out = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        found.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(found)

@@ -1,0 +1,126 @@
+"""Texts laid behind one another: the same states and gradients as with padding, whatever the lengths."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("transformers", reason="the transformers library is not installed")
+
+from transformers import AutoConfig, AutoModel
+
+from quincunx.nn.pretrained.packed import NAME, PACKABLE, Packing, packed_states, packs, use
+from quincunx.recipes.retrieval.model.text_encoder import TextEncoder
+
+CPU = torch.device("cpu")
+LENGTHS = torch.tensor([3, 17, 17, 5, 0, 30, 3, 3])
+
+
+def encoder(kind: str, **changes: Any) -> nn.Module:
+    """A small encoder of an architecture, the same for each call."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 40,
+    }  # fmt: skip
+    if kind == "distilbert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "dropout": 0.0, "attention_dropout": 0.0}
+    torch.manual_seed(0)
+    return AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=300, **sizes, **changes))
+
+
+def tokens() -> torch.Tensor:
+    return torch.randint(5, 300, (len(LENGTHS), 30), generator=torch.Generator().manual_seed(1))
+
+
+def learnt(model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of the texts, and the gradient of some function of them."""
+    vectors = TextEncoder(model.double().train(), "mean")(tokens(), LENGTHS)  # type: ignore[arg-type]
+    (vectors * torch.linspace(-1, 1, vectors.numel()).view_as(vectors)).sum().backward()
+    found = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+    return vectors.detach(), torch.cat(found)
+
+
+@pytest.mark.parametrize("kind", sorted(PACKABLE))
+def test_vectors_and_gradients_are_those_of_padded_texts(kind: str) -> None:
+    padded, packed = encoder(kind), encoder(kind)
+    use(packed)  # type: ignore[arg-type]
+    assert packs(packed, CPU)
+    assert not packs(padded, CPU)
+    for ours, theirs in zip(learnt(packed), learnt(padded), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+def test_padding_is_not_computed() -> None:
+    model = encoder("bert")
+    use(model)  # type: ignore[arg-type]
+    seen: list[torch.Size] = []
+    model.encoder.layer[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+    packed_states(model, tokens(), LENGTHS)
+    assert seen == [torch.Size([1, int(LENGTHS.sum()), 32])]
+
+
+def test_what_is_padding_is_zero_and_the_rest_stands_in_its_place() -> None:
+    model = encoder("bert").eval()
+    use(model)  # type: ignore[arg-type]
+    with torch.no_grad():
+        states = packed_states(model, tokens(), LENGTHS)
+        for row, length in enumerate(LENGTHS.tolist()):
+            assert not states[row, length:].any()
+            if length:
+                alone = model(input_ids=tokens()[row : row + 1, :length]).last_hidden_state[0]
+                torch.testing.assert_close(states[row, :length], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_texts_of_equal_length_lie_together() -> None:
+    packing = Packing.of(torch.tensor([2, 3, 0, 2]), 4)
+    assert packing.groups == [(2, 2), (1, 3)]
+    assert packing.places.tolist() == [0, 1, 12, 13, 4, 5, 6]
+    assert packing.positions.tolist() == [0, 1, 0, 1, 0, 1, 2]
+
+
+def test_half_precision_attends_in_float32() -> None:
+    """As near to float32 as an encoder that does so can be: attention in bf16 is further away."""
+    model, theirs = encoder("bert").eval(), encoder("bert").eval()
+    use(model)  # type: ignore[arg-type]
+    seen: list[torch.dtype] = []
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        seen.append(query.dtype)
+        return original(query, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        patch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+        states = packed_states(model, tokens(), LENGTHS)
+        padded = model(tokens(), attention_mask=(torch.arange(30) < LENGTHS[:, None]).long())
+    assert set(seen) == {torch.float32}
+    assert padded.last_hidden_state.isfinite().all()
+    with torch.no_grad():
+        use(theirs)  # type: ignore[arg-type]
+        exact = packed_states(theirs, tokens(), LENGTHS)
+    torch.testing.assert_close(states.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_an_attention_that_somebody_chose_stays() -> None:
+    model = encoder("bert", attn_implementation="eager")
+    use(model)  # type: ignore[arg-type]
+    assert model.config._attn_implementation == "eager"
+    assert not packs(model, CPU)
+
+
+def test_other_devices_and_compiled_models_pad() -> None:
+    model = encoder("bert")
+    use(model)  # type: ignore[arg-type]
+    assert not packs(model, torch.device("cuda"))
+    model.compile()
+    assert not packs(model, CPU)
+
+
+def test_the_saved_config_does_not_name_it() -> None:
+    model = encoder("bert")
+    use(model)  # type: ignore[arg-type]
+    assert NAME not in json.dumps(model.config.to_dict())
