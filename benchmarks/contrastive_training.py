@@ -6,6 +6,11 @@ and its gradient; then all train by AdamW, in turn within one process; then each
 the memory that it needs.
 
     OMP_NUM_THREADS=2 python benchmarks/contrastive_training.py [--rounds 5]
+
+Version 6.0 of sentence-transformers pads queries to the length of the passages, later ones do not; for that one:
+
+    python -m pip install --no-deps --target old sentence-transformers==6.0.0
+    PYTHONPATH=old OMP_NUM_THREADS=2 python benchmarks/contrastive_training.py
 """
 
 from __future__ import annotations
@@ -93,7 +98,10 @@ def main() -> None:
             job = make(folder / "more", 3 * BATCH, seed=2)
             sys.stdout.write(f"{growth(lambda: trained(chosen.memory, job), 1)}\n")
             return
-        sys.stdout.write(f"{machine(torch.get_num_threads())}\n\n{same(folder)}\n\n")
+        import sentence_transformers as peer
+
+        where = f"{machine(torch.get_num_threads())}; sentence-transformers {peer.__version__}"
+        sys.stdout.write(f"{where}\n\n{same(folder)}\n\n")
         (folder / "timed").mkdir()
         job = make(folder / "timed", UPDATES * BATCH)
         took = alternate({name: partial(trained, name, job) for name in CONTESTANTS}, chosen.rounds, warmup=0)

@@ -65,6 +65,8 @@ def tiny(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
 def command(arguments: list[str], log: Path, die_at_sync: int | None, environment: dict[str, str]) -> None:
     """Run the command line in this process, its output going to `log`; with `die_at_sync`, be killed at that fsync."""
     os.environ.update(environment)
+    # as in a terminal: a shell that runs the tests in the background has its children ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

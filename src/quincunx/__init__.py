@@ -11,14 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quincunx.api import Run, evaluate, load, train
+    from quincunx.api import Run, compare_rankings, evaluate, load, train
     from quincunx.engine.runtime import seed_everything
 
 __version__ = "0.1.0"
-__all__ = ["Run", "evaluate", "load", "seed_everything", "train"]
+__all__ = ["Run", "compare_rankings", "evaluate", "load", "seed_everything", "train"]
 
 _HOMES = {
     "Run": "quincunx.api",
+    "compare_rankings": "quincunx.api",
     "evaluate": "quincunx.api",
     "load": "quincunx.api",
     "train": "quincunx.api",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from quincunx.engine.events import Callback
+    from quincunx.engine.runtime import Runtime
     from quincunx.metrics.record import Evaluation
+    from quincunx.report.rankings import RankingComparison
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Loaded
 log = logging.getLogger("quincunx")
@@ -190,27 +193,131 @@ def train(
     return Run(launch(load(source, *overrides, **options), wish).path)
 
 
-def evaluate(run: Run | str | os.PathLike[str], split: str = "test", which: str = "best") -> Evaluation:
-    """Evaluate a run's checkpoint on one of its splits; nothing is written.
+def evaluate(
+    run: Run | str | os.PathLike[str],
+    split: str | None = None,
+    which: str = "best",
+    *,
+    data: str | os.PathLike[str] | None = None,
+    format: str = "auto",
+    limit: int | None = None,
+    skip_bad_rows: bool = False,
+    out: str | os.PathLike[str] | None = None,
+) -> Evaluation:
+    """Evaluate a run's checkpoint on one of its splits, or on other data.
+
+    Nothing is written unless `data` or `out` is given: then the evaluation is kept in a folder, as its last note says,
+    with every query's values and the ranking itself (retrieval alone).
+
+    Args:
+        run: The run, or its folder.
+        split: None: `test`; of other data that has no splits (a single file), all of it.
+        which: The checkpoint: `best`, `last`, or its name.
+        data: A collection to measure on in place of the run's own; any form that `data.test` takes.
+        format: Of `data`.
+        limit: Of `data`, only the first so many queries; every document stays.
+        skip_bad_rows: Of `data`, leave bad rows out; the folder lists them.
+        out: The folder; None: `evaluations/<data>-<split>` within the run's.
 
     Raises:
-        RunError: The run has no checkpoint.
-        UsageError: The run has no such split, or no checkpoint of that name.
+        RunError: The run has no checkpoint, or the folder cannot be written.
+        UsageError: The run has no such split, or no checkpoint of that name; its recipe measures no other data; the
+            folder holds something else.
+        DataError: `data` cannot be read.
     """
-    from quincunx.config.plan import make_plan
-    from quincunx.engine.loop import evaluate as evaluate_model
     from quincunx.engine.runtime import start_runtime
 
     run = run if isinstance(run, Run) else Run(run)
-    config = run.config
-    runtime = start_runtime(config.compute)
+    run.checkpoint(which)  # before data is read, which may take a while
+    asked = {"format": format, "limit": limit, "skip_bad_rows": skip_bad_rows}
+    said = {"format": format != "auto", "limit": limit is not None, "skip_bad_rows": skip_bad_rows}
+    if data is None and any(said.values()):
+        given = " and ".join(name for name, there in said.items() if there)
+        raise UsageError(f"{given} would say how other data is read, and none is given: give data as well")
+    runtime = start_runtime(run.config.compute)
     try:
-        experiment = recipe_of(config.recipe).build(config, (), None, home=run.path)
-        evaluators = {**experiment.evaluators, **experiment.final_evaluators}
-        if split not in evaluators:
-            raise UsageError(f"{run.path} has no split {split!r}; it has {', '.join(evaluators)}")
-        model = run.model(which).to(runtime.device)
-        plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
-        return evaluate_model(model, evaluators[split], runtime, plan)
+        if data is None and out is None:
+            return _evaluate_split(run, split or "test", which, runtime)
+        return _evaluate_kept(run, split, which, runtime, None if data is None else os.fspath(data), out, asked)
     finally:
         runtime.close()
+
+
+def _evaluate_split(run: Run, split: str, which: str, runtime: Runtime) -> Evaluation:
+    from quincunx.config.plan import make_plan
+    from quincunx.engine.loop import evaluate as evaluate_model
+
+    config = run.config
+    experiment = recipe_of(config.recipe).build(config, (), None, home=run.path)
+    evaluators = {**experiment.evaluators, **experiment.final_evaluators}
+    if split not in evaluators:
+        raise UsageError(f"{run.path} has no split {split!r}; it has {', '.join(evaluators)}")
+    model = run.model(which).to(runtime.device)
+    plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
+    return evaluate_model(model, evaluators[split], runtime, plan)
+
+
+def _evaluate_kept(
+    run: Run,
+    split: str | None,
+    which: str,
+    runtime: Runtime,
+    data: str | None,
+    out: str | os.PathLike[str] | None,
+    asked: Mapping[str, Any],
+) -> Evaluation:
+    from quincunx.report import kept
+
+    recipe = recipe_of(run.config.recipe)
+    if not hasattr(recipe, "measuring"):
+        raise UsageError(
+            f"{run.path} is a run of the recipe {run.config.recipe}, which is measured on its own splits and ranks "
+            "nothing: leave data and out away"
+        )
+    measuring = recipe.measuring(run.config, split, data, **asked, home=run.path)
+    path = run.checkpoint(which)
+    if out is None:
+        words = [measuring.name, *([which] if which != "best" else [])]
+        words += [f"first-{asked['limit']}"] if asked["limit"] is not None else []
+        place = run.folder.evaluations / "-".join(words)
+    else:
+        place = Path(out).expanduser()
+    model = run.model(which).to(runtime.device)
+    if not runtime.main:
+        return runtime.share(measuring(model, runtime))
+    with kept.place_for(place, measuring.fingerprint) as folder:
+        measured = measuring(model, runtime)
+        facts = {**measured.facts, "checkpoint": path.name, "run": run.path.name}
+        kept.write(folder, measured.evaluation, facts, measured.skipped, measured.files)
+    evaluation = measured.evaluation
+    return runtime.share(replace(evaluation, notes=[*evaluation.notes, f"kept in {place}"]))
+
+
+def compare_rankings(
+    a: Run | str | os.PathLike[str],
+    b: Run | str | os.PathLike[str],
+    *,
+    split: str = "test",
+    data_name: str | None = None,
+    qrels: str | os.PathLike[str] | None = None,
+    measures: str | Sequence[str] | None = None,
+    samples: int = 100_000,
+    seed: int = 0,
+) -> RankingComparison:
+    """Compare two rankings of the same queries, query by query.
+
+    See `quincunx.report.rankings.compare_rankings`.
+    """
+    from quincunx.report import rankings
+
+    first, second = (side.path if isinstance(side, Run) else Path(side) for side in (a, b))
+    return rankings.compare_rankings(
+        first,
+        second,
+        split=split,
+        data_name=data_name,
+        qrels=None if qrels is None else Path(qrels),
+        measures=measures,
+        samples=samples,
+        seed=seed,
+    )

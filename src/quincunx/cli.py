@@ -1,6 +1,6 @@
 """The command line: its verbs, and how their results and errors are shown.
 
-`quincunx.verbs` has what each of them does. Exit codes: 0 done, 1 failed run, 2 wrong usage or config.
+`quincunx.verbs` and `quincunx.scoring` have what each does. Exit codes: 0 done, 1 failed run, 2 wrong usage or config.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--task", help="with --preset: the task; default: the preset's first")
     made.add_argument("--out", metavar="FILE", help="where to write it; default: the terminal")
 
-    add("check", verbs.check, "say everything that is wrong with a config; compute and write nothing", config=True)
+    what = "say everything that is wrong with a config; compute and write nothing"
+    _skips(add("check", verbs.check, what, config=True))
 
     made = add("explain", verbs.explain, "say what a setting means, or list all of them")
     made.add_argument("path", nargs="?", help="a setting or section, also under a guide's name")
@@ -99,13 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, metavar="N", help="use only the first N examples of every split")
     made.add_argument("--overfit-batch", action="store_true", help="train on the first logical batch again and again")
     made.add_argument("--profile", action="store_true", help="record updates 5 to 10 with torch.profiler")
+    _skips(made)
     made.add_argument("--allow-target", action="append", default=[], metavar="PATH", help="let _target_ name this too")
 
-    made = add("evaluate", verbs.evaluate, "evaluate a run's checkpoint on a split")
-    made.add_argument("run", help="run folder")
-    made.add_argument("--split", default="test")
-    made.add_argument("--checkpoint", default="best", help="best, last, or a checkpoint's name")
-    made.add_argument("--json", action="store_true", help="as JSON")
+    _add_evaluate(add)
+    _add_compare(add)
 
     made = add("predict", verbs.predict, "predict for rows of a JSON-lines file")
     made.add_argument("run", help="run folder")
@@ -141,6 +140,41 @@ def _add(commands: Any, name: str, verb: Verb | None, text: str, *, config: bool
 def _group(add: Adder, name: str, text: str) -> Adder:
     """Return what adds verbs below a verb."""
     return partial(_add, add(name, None, text).add_subparsers(dest="what", metavar="WHAT", required=True))
+
+
+def _skips(made: argparse.ArgumentParser, what: str = "short for data.skip_bad_rows=true") -> None:
+    made.add_argument("--skip-bad-rows", action="store_true", help=f"leave bad rows of data out; {what}")
+
+
+def _add_evaluate(add: Adder) -> None:
+    made = add("evaluate", scoring.evaluate, "evaluate a run's checkpoint on a split of its own, or on other data")
+    made.add_argument("run", help="run folder")
+    made.add_argument("--split", help="default: test; of a single file of --data, all of it")
+    made.add_argument("--checkpoint", default="best", help="best, last, or a checkpoint's name")
+    made.add_argument("--data", metavar="PLACE", help="a collection (folder, file, name) in place of the run's own")
+    made.add_argument("--format", help="of --data: beir, tsv, pairs ... as data.test.format; default: auto")
+    made.add_argument("--limit", type=int, metavar="N", help="of --data, only the first N queries")
+    _skips(made, "of --data")
+    where = "where to keep measures, values by query and the ranking; default: with --data, evaluations/ of the run"
+    made.add_argument("--out", metavar="DIR", help=where)
+    made.add_argument("--json", action="store_true", help="as JSON, with every query's values")
+
+
+def _add_compare(add: Adder) -> None:
+    what = "compare two rankings query by query: differences, intervals, randomisation tests (runs compare: over seeds)"
+    made = add("compare", scoring.compare, what)
+    made.add_argument("a", metavar="A", help="run folder, folder that evaluate kept, or TREC run file")
+    made.add_argument("b", metavar="B", help="likewise")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--split", default="test", help="of run folders; default: test")
+    which.add_argument(
+        "--data-name", metavar="NAME", help="of run folders: evaluations/NAME, which evaluate --data kept"
+    )
+    made.add_argument("--qrels", metavar="FILE", help="judgements, for TREC run files")
+    made.add_argument("--measures", metavar="NAMES", help="such as ndcg_cut_10,recip_rank; default: all in common")
+    made.add_argument("--samples", type=int, default=100_000, metavar="N", help="of a test; default: 100000")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of tests and intervals; default: 0")
+    made.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _add_runs(add: Adder) -> None:

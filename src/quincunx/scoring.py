@@ -1,16 +1,68 @@
-"""The verb `score`: measures of files that hold what some system found, beside what it should have found."""
+"""The verbs that say how good something is: `evaluate` a run, `score` files of what a system found, `compare` two."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quincunx.verbs import say, say_error
+from quincunx.verbs import aligned, run_folder, say, say_error
 
 if TYPE_CHECKING:
     from quincunx.metrics.ranking import Scores
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Evaluate a run's checkpoint on a split of its own, or on other data."""
+    from quincunx.api import evaluate
+    from quincunx.errors import UsageError
+    from quincunx.runs import to_json
+
+    given = {"--format": options.format, "--limit": options.limit, "--skip-bad-rows": options.skip_bad_rows}
+    idle = [name for name, value in given.items() if value is not None and value is not False]
+    if options.data is None and idle:
+        raise UsageError(f"{' and '.join(idle)} would say how --data is read, and there is none: give --data as well")
+    evaluation = evaluate(
+        run_folder(options.run).path,
+        options.split,
+        options.checkpoint,
+        data=options.data,
+        format=options.format or "auto",
+        limit=options.limit,
+        skip_bad_rows=options.skip_bad_rows,
+        out=options.out,
+    )
+    if options.json:
+        say(to_json(evaluation.to_json(), indent=1).decode())
+        return 0
+    for note in evaluation.notes:
+        say(note)
+    for name, value in evaluation.scalars.items():
+        say(f"{name}: {value:.6g}")
+    for table in evaluation.tables:
+        say(f"\n{table.title}\n{aligned([table.columns, *table.rows])}")
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Compare two rankings query by query."""
+    from quincunx.report.rankings import compare_rankings, render
+    from quincunx.runs import to_json
+
+    found = compare_rankings(
+        Path(options.a),
+        Path(options.b),
+        split=options.split,
+        data_name=options.data_name,
+        qrels=None if options.qrels is None else Path(options.qrels),
+        measures=options.measures,
+        samples=options.samples,
+        seed=options.seed,
+    )
+    say(to_json(found.to_json(), indent=1).decode() if options.json else render(found))
+    return 0
 
 
 def ranking(options: argparse.Namespace) -> int:

@@ -26,13 +26,29 @@ def _load(options: argparse.Namespace, extra: Sequence[str] = ()) -> Loaded:
     from quincunx.config.load import load
     from quincunx.recipes import schemas
 
-    source = _run_folder(options.config).config if Path(options.config).is_dir() else options.config
+    source = run_folder(options.config).config if Path(options.config).is_dir() else options.config
     changes = [*options.overrides, *extra]
     loaded = load(source, changes, schemas=schemas(), task=options.task, strict=options.strict)
+    if getattr(options, "skip_bad_rows", False):
+        _check_skips(loaded)
+        changes.append("data.skip_bad_rows=true")
+        loaded = load(source, changes, schemas=schemas(), task=options.task, strict=options.strict)
     if os.environ.get("RANK", "0") == "0":  # once, where torchrun has started several of us
         for problem in loaded.warnings:
             say_error(problem.render())
     return loaded
+
+
+def _check_skips(loaded: Loaded) -> None:
+    """Raise UsageError where --skip-bad-rows, short for a setting, is asked of a recipe that has no such setting."""
+    from quincunx.config.schema import lookup
+    from quincunx.errors import UsageError
+
+    if lookup(loaded.config, "data.skip_bad_rows") is None:
+        raise UsageError(
+            f"--skip-bad-rows: the recipe {loaded.schema.name} has no data.skip_bad_rows, for which it is short; "
+            "leave it out"
+        )
 
 
 def init(options: argparse.Namespace) -> int:
@@ -131,7 +147,7 @@ def plan(options: argparse.Namespace) -> int:
         return 0
     for note in notes:
         say(f"note: {note}")
-    say(_aligned(describe(plan, loaded.config)))
+    say(aligned(describe(plan, loaded.config)))
     return 0
 
 
@@ -185,29 +201,12 @@ def train(options: argparse.Namespace) -> int:
     return 0 if ended.done else 1
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Evaluate a run's checkpoint."""
-    from quincunx.api import evaluate
-
-    evaluation = evaluate(_run_folder(options.run).path, options.split, options.checkpoint)
-    if options.json:
-        say(json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False))
-        return 0
-    for note in evaluation.notes:
-        say(note)
-    for name, value in evaluation.scalars.items():
-        say(f"{name}: {value:.6g}")
-    for table in evaluation.tables:
-        say(f"\n{table.title}\n{_aligned([table.columns, *table.rows])}")
-    return 0
-
-
 def predict(options: argparse.Namespace) -> int:
     """Predict for rows."""
     from quincunx.api import Run
     from quincunx.errors import DataError
 
-    folder = _run_folder(options.run)
+    folder = run_folder(options.run)
     text = _read_text(options.rows)
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -228,7 +227,7 @@ def report(options: argparse.Namespace) -> int:
     """Write a run's report."""
     from quincunx.report import write_report
 
-    say(str(write_report(_run_folder(options.run).path)))
+    say(str(write_report(run_folder(options.run).path)))
     return 0
 
 
@@ -323,11 +322,11 @@ def bench_capacity(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps([row._asdict() for row in rows], indent=1))
     else:
-        say(_aligned([[column.replace("_", " ") for column in COLUMNS], *rows]))
+        say(aligned([[column.replace("_", " ") for column in COLUMNS], *rows]))
     return 0
 
 
-def _run_folder(path: str) -> RunFolder:
+def run_folder(path: str) -> RunFolder:
     """Return the run folder that the command names; UsageError where there is none."""
     from quincunx.errors import RunError, UsageError
     from quincunx.runs import reopen
@@ -351,7 +350,7 @@ def _read_text(path: str) -> str:
         raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _aligned(rows: Sequence[Sequence[Any]]) -> str:
+def aligned(rows: Sequence[Sequence[Any]]) -> str:
     """Return a table as text, its columns under one another."""
     texts = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from quincunx.metrics.intervals import bootstrap_mean
-from quincunx.metrics.significance import paired, randomisation_test
+from quincunx.metrics.significance import holm, paired, randomisation_test
 
 
 def slow_p(differences: list[float]) -> float:
@@ -92,3 +92,27 @@ def test_a_test_needs_finite_values_and_samples():
         randomisation_test([math.inf])
     with pytest.raises(ValueError, match="0 samples"):
         randomisation_test([1.0], samples=0)
+
+
+def slow_holm(p_values: list[float], level: float) -> list[bool]:
+    """Return which hypotheses are rejected, step by step: the smallest first, until one is not."""
+    rejected = [False] * len(p_values)
+    for step, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[index] > level / (len(p_values) - step):
+            break
+        rejected[index] = True
+    return rejected
+
+
+@pytest.mark.parametrize("p_values", [[0.01, 0.04, 0.03, 0.005], [0.2], [], [0.04, 0.04, 0.9], [0.011, 0.02, 0.02, 1]])
+def test_corrected_values_reject_what_holms_steps_reject(p_values):
+    corrected = holm(p_values)
+    for level in (0.001, 0.0100001, 0.030001, 0.05, 0.0600001, 0.1, 0.5):
+        assert [p <= level for p in corrected] == slow_holm(p_values, level)
+    assert all(p <= q <= 1 for p, q in zip(p_values, corrected, strict=True))
+
+
+def test_holms_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.1, 1.2])

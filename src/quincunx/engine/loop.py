@@ -23,6 +23,7 @@ from quincunx.engine.experiment import Evaluator
 from quincunx.engine.runtime import Runtime
 from quincunx.engine.state import State
 from quincunx.engine.step import Outcome, Step
+from quincunx.engine.undisturbed import modes_kept, states_kept
 from quincunx.errors import NonFiniteError, RunError
 from quincunx.metrics.record import Evaluation
 from quincunx.track import Trackers
@@ -201,15 +202,15 @@ class Loop:
 
 
 def evaluate(model: nn.Module, evaluator: Evaluator, runtime: Runtime, plan: Plan) -> Evaluation:
-    """Return an evaluation made on rank 0, in eval mode and without gradients; modules' modes are put back."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Return an evaluation made on rank 0, in eval mode and without gradients.
+
+    Modes of modules and random states are afterwards what they were, whatever happens.
+    """
     evaluation: Evaluation | None = None
     if runtime.main:
-        model.eval()
-        with torch.no_grad(), runtime.autocast():
+        with states_kept(runtime.device), modes_kept(model), torch.no_grad(), runtime.autocast():
+            model.eval()
             evaluation = evaluator(model, runtime, plan)
-        for module, training in modes:
-            module.training = training
     return runtime.share(evaluation)
 
 

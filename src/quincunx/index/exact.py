@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quincunx.nn.attention.parts import without_autocast
+
 NOTHING = -1
 """In place of a document's number where fewer than k documents are there."""
 BLOCK = 2**23
@@ -37,9 +39,10 @@ def search(queries: Tensor, documents: Tensor, k: int, block: int = BLOCK) -> Fo
     if queries.shape[-1] != documents.shape[-1]:
         raise ValueError(f"queries are {queries.shape[-1]} wide and documents {documents.shape[-1]}")
     queries, transposed = queries.float(), documents.float().T
-    return search_by(
-        lambda q0, q1, d0, d1: queries[q0:q1] @ transposed[:, d0:d1], len(queries), len(documents), k, block
-    )
+    with without_autocast(queries):
+        return search_by(
+            lambda q0, q1, d0, d1: queries[q0:q1] @ transposed[:, d0:d1], len(queries), len(documents), k, block
+        )
 
 
 def search_by(score: Score, queries: int, documents: int, k: int, block: int = BLOCK) -> Found:
@@ -55,7 +58,7 @@ def search_by(score: Score, queries: int, documents: int, k: int, block: int = B
         best: tuple[Tensor, Tensor] | None = None
         for d0 in range(0, documents, columns):
             d1 = min(documents, d0 + columns)
-            values = score(q0, q1, d0, d1)
+            values = score(q0, q1, d0, d1).float()
             numbers = torch.arange(d0, d1, device=values.device).expand_as(values)
             if best is not None:  # those found before come first, which keeps equal scores in order
                 values, numbers = torch.cat([best[0], values], 1), torch.cat([best[1], numbers], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,22 @@ def randomisation_test(differences: ArrayLike, *, seed: int = 0, samples: int = 
         bits = generator.integers(0, 2, (min(at_once, samples - start), len(values)), np.int8)
         extreme += int((np.abs(_sums(bits, values)) >= limit).sum())
     return (extreme + 1) / (samples + 1), False
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several, in their order: rejecting those at or below a level keeps the chance
+    of any false rejection at or below it, however they depend on each other.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure (Scandinavian Journal of Statistics 6, 1979).
+    ValueError for a value that is no probability.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p-values lie between 0 and 1, found {list(p_values)}")
+    corrected, least = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        least = max(least, min(1.0, p_values[index] * (len(p_values) - place)))
+        corrected[index] = least
+    return corrected
 
 
 def _sums(bits: NDArray[np.integer], values: NDArray[np.float64]) -> NDArray[np.float64]:

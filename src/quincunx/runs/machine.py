@@ -31,6 +31,12 @@ PACKAGES = (
     "transformers",
     "tokenizers",
     "tensorboard",
+    "wandb",
+    "peft",
+    "datasets",
+    "faiss-cpu",
+    "pytorch-metric-learning",
+    "bm25s",
 )
 VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 MASK = "***"

@@ -60,7 +60,7 @@ def config_of(data: Path, run: Path, cache: Path, **changes: object) -> dict[str
         "optimizer": {"learning_rate": 0.01},
         "evaluate": {"measures": ["recip_rank", "recall_10"]},
         "log": {"every": 3},
-        "compute": {"threads": 1, "device": "cpu"},
+        "compute": {"threads": 1, "device": "cpu", "precision": "float32"},
         "run": {"dir": str(run)},
     }
     for dotted, value in changes.items():

@@ -22,6 +22,7 @@ from quincunx.recipes.retrieval.objective.drift import DriftMonitor
 from quincunx.recipes.retrieval.objective.keys import KeyEncoder
 from quincunx.recipes.retrieval.objective.memory import Memory
 from quincunx.recipes.retrieval.objective.metric_learning import MetricLearning
+from quincunx.recipes.retrieval.rules_objective import KEPT
 
 
 def make_model(config: RetrievalConfig, encoders: Encoders) -> nn.Module:
@@ -36,8 +37,8 @@ def make_model(config: RetrievalConfig, encoders: Encoders) -> nn.Module:
     for_queries = "none" if config.mode == "poly-encoder" else config.query.pooling or pooling
     for_documents = config.document.pooling or pooling
     alike = encoders.query is encoders.document and config.encoder.share == "all" and for_queries == for_documents
-    query = _side(config, encoders, encoders.query, for_queries)
-    document = None if alike else _side(config, encoders, encoders.document, for_documents)
+    query = _side(config, encoders, "query", for_queries)
+    document = None if alike else _side(config, encoders, "document", for_documents)
     if document is not None and config.encoder.share == "all" and encoders.query is encoders.document:
         document.projection = query.projection  # another pooling is all that tells the sides apart
     if config.mode == "bi-encoder":
@@ -61,14 +62,14 @@ def make_model(config: RetrievalConfig, encoders: Encoders) -> nn.Module:
     )
 
 
-def _side(config: RetrievalConfig, encoders: Encoders, backbone: Any, pooling: str) -> TextEncoder:
-    projection, layout = None, encoders.layout
+def _side(config: RetrievalConfig, encoders: Encoders, side: str, pooling: str) -> TextEncoder:
+    projection, backbone = None, getattr(encoders, side)
     chosen, width = config.encoder, int(backbone.config.hidden_size)
     if chosen.projection is not None:
         make = Projection.mlp if chosen.head == "mlp" else Projection.linear
         projection = make(width, chosen.projection)
-    elif layout is not None and layout.dense:
-        projection = Projection.saved(layout.dense)
+    elif side in encoders.dense:
+        projection = Projection.saved(encoders.dense[side])
     return TextEncoder(
         backbone,
         pooling,  # pyright: ignore[reportArgumentType] - a word of the config
@@ -93,7 +94,14 @@ def make_objective(
         UsageError: Values that contradict each other.
     """
     if config.mode == "cross-encoder":
-        return CrossEncoding(kind=config.cross.loss)
+        cross = config.cross
+        if cross.loss == "pairwise" and cross.margin is not None:
+            return CrossEncoding(kind="hinge", margin=cross.margin)
+        if cross.loss == "pointwise":
+            return CrossEncoding(
+                kind="pointwise", positive_weight=cross.positive_weight, highest_grade=cross.highest_grade
+            )
+        return CrossEncoding(kind=cross.loss)
     chosen, poly = config.objective, config.mode == "poly-encoder"
     metric = None
     if chosen.loss == "metric_learning":
@@ -129,7 +137,7 @@ def make_objective(
 
 def _memory(config: RetrievalConfig, model: Any, longest: int, negatives: int) -> Memory:
     chosen = config.memory
-    sides = {"passages": ("document",), "queries": ("query",), "dual": ("document", "query")}[chosen.kind]
+    sides = KEPT[chosen.kind]
     batch, positives = config.update.batch_size, config.data.positives or 1
     smallest = {
         side: smallest_size(batch, positives, negatives, anchor=config.data.anchor, side=side)  # pyright: ignore[reportArgumentType]

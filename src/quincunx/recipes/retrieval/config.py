@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, Tag
 
 from quincunx.config.schema import RecipeSchema, TargetNode, target_or, unless
 from quincunx.config.sections.peft import Peft
-from quincunx.config.sections.run import Common, Compute, Debug, Log
-from quincunx.config.sections.training import Budget, Chunking, RateSchedule, Schedule, Update
+from quincunx.config.sections.run import Common, Debug, Log
+from quincunx.config.sections.training import Budget, RateSchedule, Schedule, Update
 from quincunx.recipes.retrieval.config_data import Data
 from quincunx.recipes.retrieval.config_model import Cross, Document, Encoder, Poly, Query
 from quincunx.recipes.retrieval.config_objective import (
@@ -20,6 +20,8 @@ from quincunx.recipes.retrieval.config_objective import (
     Objective,
     RetrievalAdamW,
     RetrievalCheckpoint,
+    RetrievalChunking,
+    RetrievalCompute,
     RetrievalEvaluate,
     RetrievalLoading,
     RetrievalRun,
@@ -61,7 +63,7 @@ class RetrievalConfig(Common):
     """Train adapters in a frozen encoder, or only some of its parameters; of each encoder there is."""
     update: Update = Field(default_factory=Update)
     """What one update is. A logical batch is the pool of negatives."""
-    chunking: Chunking = Field(default_factory=Chunking)
+    chunking: RetrievalChunking = Field(default_factory=RetrievalChunking)
     """How a logical batch is cut. Never changes a gradient, nor a negative."""
     loading: RetrievalLoading = Field(default_factory=RetrievalLoading)
     """How examples reach the engine."""
@@ -79,7 +81,7 @@ class RetrievalConfig(Common):
     """Printing and tracking."""
     run: RetrievalRun = Field(default_factory=RetrievalRun)  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     """The run's folder."""
-    compute: Compute = Field(default_factory=Compute)
+    compute: RetrievalCompute = Field(default_factory=RetrievalCompute)
     """Hardware, precision, compilation."""
     debug: Debug = Field(default_factory=Debug)
     """Short looks at a run."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from quincunx.config.schema import Accepts, AnyCase, Section, When, unless
+from quincunx.config.schema import Accepts, AnyCase, Section, When, unless, when
 
 Format = Literal["auto", "beir", "tsv", "pairs", "triplets", "tokenized", "saved", "ir_datasets"]
 
@@ -75,14 +75,27 @@ def _said(kind: str, message: str) -> str:
 
 
 MIXED = When("data.mix is given", lambda config: bool(config.data.mix), ("data.mix",))
-CARVED = When("data.dev is not given", lambda config: not config.data.dev.given, ("data.dev.path",))
 EMBEDS = unless("mode", "cross-encoder")
+ELSEWHERE = When(
+    "not all of data.train, data.dev and data.test say where they are",
+    lambda config: not all(getattr(config.data, split).given for split in ("train", "dev", "test")),
+    ("data.train.path", "data.dev.path", "data.test.path"),
+)
+KEPT = When(
+    "data.tokenization is eager and mode is not cross-encoder, or evaluate.corpus_cache is disk",
+    lambda config: (
+        (config.data.tokenization == "eager" and config.mode != "cross-encoder")
+        or config.evaluate.corpus_cache == "disk"
+    ),
+    ("data.tokenization", "mode"),
+)
+CARVED = When("data.dev is not given", lambda config: not config.data.dev.given, ("data.dev.path",))
 
 
 class Data(Section):
     """What is trained and measured on."""
 
-    path: str | None = Field(default=None, min_length=1)
+    path: Annotated[str, ELSEWHERE] | None = Field(default=None, min_length=1)
     """Folder (or name) of a collection with splits: `train`, `dev` and `test` below are its splits where they give no
     place of their own."""
     train: Collection = Field(default_factory=Collection)
@@ -114,20 +127,22 @@ class Data(Section):
     min_grade: int = Field(default=1, ge=1)
     """A judged document is relevant from this grade on; grades below are neither positives nor, where they are above 0,
     negatives."""
-    no_duplicates: bool = False
+    no_duplicates: Annotated[bool, EMBEDS] = False
     """Keep texts that occur twice out of one batch. Not needed for correct negatives (equal texts are masked), but
     every one then counts."""
-    tokenization: Annotated[Literal["eager", "lazy"], AnyCase] = "eager"
-    """`eager`: all texts once, into the cache; `lazy`: each when it comes up, in the loading processes."""
-    cache: str | None = Field(default=None, min_length=1)
-    """Folder for prepared data. Unset: QUINCUNX_CACHE, else `~/.cache/quincunx`."""
+    tokenization: Annotated[Literal["eager", "lazy"], AnyCase, EMBEDS] = "eager"
+    """`eager`: all texts once, into the cache; `lazy`: each when it comes up, in the loading processes, as a
+    cross-encoder's pairs always are."""
+    cache: Annotated[str, KEPT] | None = Field(default=None, min_length=1)
+    """Folder for prepared data: tokens, and a corpus's embeddings where they are kept on disk. Unset: QUINCUNX_CACHE,
+    else `~/.cache/quincunx`."""
     dev_share: Annotated[float, CARVED] = Field(default=0.05, ge=0, lt=1)
     """Share of the training queries that is kept for measuring where no development set is found; 0: none."""
     skip_bad_rows: bool = False
     """Leave rows out that cannot be used, count them and list them in the run folder, in place of refusing the file."""
-    bad_row_limit: int = Field(default=20, ge=1)
+    bad_row_limit: Annotated[int, when("data.skip_bad_rows", False)] = Field(default=20, ge=1)
     """Bad rows that a refusal lists."""
-    seed: int = Field(default=0, ge=0)
+    seed: Annotated[int, CARVED] = Field(default=0, ge=0)
     """Seed of the carved development set, apart from the run's: runs with different seeds share it."""
 
     @property

@@ -21,6 +21,11 @@ OWN_TOKENIZER = When(
     lambda config: config.encoder.path is None and config.encoder.tokenizer.path is None,
     ("encoder.path", "encoder.tokenizer.path"),
 )
+POOLED_ALIKE = When(
+    "query.pooling or document.pooling is unset",
+    lambda config: config.document.pooling is None or (config.mode == "bi-encoder" and config.query.pooling is None),
+    ("query.pooling", "document.pooling"),
+)
 HEADS = When(
     "poly.attention or poly.final_attention is multihead",
     lambda config: "multihead" in (config.poly.attention, config.poly.final_attention),
@@ -74,7 +79,7 @@ class Encoder(Section):
     share: Annotated[Literal["all", "backbone", "nothing"], AnyCase, EMBEDS] | None = None
     """What queries and documents go through together: `all` weights, the `backbone` (each has a projection of its own),
     or `nothing`. Unset: nothing where `document.path` is given, else all."""
-    pooling: Annotated[Pooling, EMBEDS] = "mean"
+    pooling: Annotated[Pooling, EMBEDS, POOLED_ALIKE] = "mean"
     """One vector of a text's token states: their `mean`, the `cls` (first) one, the `last` one, or `attention` of a
     learned query."""
     projection: Annotated[int, EMBEDS] | None = Field(default=None, ge=1)
@@ -105,9 +110,10 @@ class Side(Section):
     """What texts of this side get."""
 
     prompt: str = ""
-    """Text put before each one (`query: `)."""
+    """Text put before each one (`query: `), in every mode. Unset: what a sentence-transformers folder names for it."""
     max_length: int | None = Field(default=None, ge=2)
-    """Tokens kept, special ones included; longer texts are cut. Unset: what the encoder takes, at most 512."""
+    """Tokens kept, special ones included; longer texts are cut. Unset: what the encoder takes, at most 512. In a
+    cross-encoder's pair the text has at most as many as it would have alone; unset: what `cross.max_length` leaves."""
     truncate: Annotated[Literal["right", "left"], AnyCase] = "right"
     """The side on which longer texts lose tokens."""
 
@@ -160,4 +166,13 @@ class Cross(Section):
     random_negatives: Annotated[int, CROSS] = Field(default=4, ge=0)
     """Documents drawn from the whole corpus for each query, besides its positives and explicit negatives."""
     max_length: Annotated[int, CROSS] | None = Field(default=None, ge=4)
-    """Tokens of query and document together. Unset: what the encoder takes, at most 512."""
+    """Tokens of query and document together; of a longer pair the longer text is cut first. Unset: what the encoder
+    takes, at most 512."""
+    margin: Annotated[float, CROSS, when("cross.loss", "pairwise")] | None = Field(default=None, gt=0)
+    """Of `pairwise`: a positive is to score higher than each negative by so much, and more teaches nothing:
+    max(0, margin - s+ + s-). Unset: log(1 + exp(s- - s+)), which always asks for more."""
+    positive_weight: Annotated[float, CROSS, when("cross.loss", "pointwise")] = Field(default=1.0, gt=0)
+    """Of `pointwise`: how many negatives a positive weighs."""
+    highest_grade: Annotated[float, CROSS, when("cross.loss", "pointwise")] | None = Field(default=None, gt=0)
+    """Of `pointwise`: a document's target is its grade over this one, the highest of the data. Unset: 1 for every
+    relevant document, whatever its grade."""

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from quincunx.config.schema import Accepts, AnyCase, Section, When, unless, when
-from quincunx.config.sections.run import Checkpoint, Evaluate, Run
-from quincunx.config.sections.training import AdamW, Loading
+from quincunx.config.sections.run import Checkpoint, Compute, Evaluate, Run
+from quincunx.config.sections.training import AdamW, Chunking, Loading
 
 EMBEDS = unless("mode", "cross-encoder")
 INFONCE = when("objective.loss", "infonce")
-SOFTMAX = when("objective.loss", "infonce", "kl")
+SCORED = when("objective.loss", "infonce", "margin_mse", "kl")
+COMPARED = when("objective.loss", "infonce", "metric_learning")
 SEVERAL = When(
     "data.positives is not 1", lambda config: config.data.positives != 1, ("data.positives",)
 )  # fmt: skip
@@ -79,19 +80,19 @@ class Objective(Section):
     negative; `kl`: a teacher's distribution over candidates; `metric_learning`: one of pytorch-metric-learning."""
     similarity: Annotated[Literal["cosine", "dot"], AnyCase] | None = None
     """How embeddings are compared, in training, evaluation and search. Unset: cosine; dot for the poly-encoder."""
-    temperature: Annotated[float, SOFTMAX] | None = Field(default=None, gt=0)
+    temperature: Annotated[float, SCORED] | None = Field(default=None, gt=0)
     """Scores are divided by it. Unset: 0.05 for cosine, 1 for dot."""
-    learn_temperature: Annotated[bool, SOFTMAX] = False
+    learn_temperature: Annotated[bool, SCORED] = False
     """Train the temperature, its logarithm, from there."""
     temperature_range: Annotated[
-        list[Annotated[float, Field(gt=0)]], SOFTMAX, when("objective.learn_temperature", True)
+        list[Annotated[float, Field(gt=0)]], SCORED, when("objective.learn_temperature", True)
     ] = Field(default_factory=lambda: [0.01, 100.0], min_length=2, max_length=2)
     """Smallest and largest value that it may take."""
     directions: Annotated[
         list[Annotated[Direction, BeforeValidator(_direction)]],
         BeforeValidator(_as_list),
         Accepts("list of query_to_document, document_to_query, query_to_query, document_to_document"),
-        INFONCE,
+        COMPARED,
     ] = Field(default_factory=lambda: ["query_to_document"], min_length=1)
     """What looks for what (`q->d` for short); the loss is their mean. In query_to_query and document_to_document the
     negatives of a positive pair are other texts of the same side."""
@@ -100,7 +101,7 @@ class Objective(Section):
     positives: Annotated[Literal["each", "together"], AnyCase, INFONCE, SEVERAL] = "each"
     """Several positives of an anchor: `each` is told from the negatives alone, or their probabilities count
     `together`."""
-    in_batch: bool = True
+    in_batch: Annotated[bool, COMPARED] = True
     """Let the batch's other texts be negatives; false: explicit ones alone."""
     hardness: Annotated[float, INFONCE] = Field(default=0.0, ge=0)
     """Times the similarity, without gradient, is added to every negative's score, so that harder ones weigh more (Lan
@@ -156,6 +157,14 @@ def _measures(names: list[str]) -> list[str]:
     return names
 
 
+def _corpus_cache(value: Any) -> Any:
+    """Return the word that an older true or false stands for."""
+    if isinstance(value, bool):
+        return "memory" if value else "none"
+    return value.lower() if isinstance(value, str) else value
+
+
+CORPUS_CACHE = "one of memory, disk, none; true is memory, false none"
 FULL = when("evaluate.mode", "full", "validator")
 VALIDATOR = when("evaluate.mode", "validator")
 
@@ -166,25 +175,35 @@ class RetrievalEvaluate(Evaluate):
     mode: Annotated[Literal["full", "pooled", "validator"], AnyCase] = "full"
     """`full`: every query against all documents; `pooled`: against those of `pool` batches at a time, averaged (depends
     on the pool's size); `validator`: `full` with `post_processing` and `processing_before_indexing`."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Texts (of a cross-encoder pairs) encoded at once, at most; with `mode: pooled` also the anchors of a batch.
+    Unset: as many texts as a budget of tokens allows; `update.batch_size` anchors."""
     pool: Annotated[int, when("evaluate.mode", "pooled")] = Field(default=50, ge=1)
     """Evaluation batches whose texts are ranked together; the last pool may be smaller, and counts by its queries."""
     device: Annotated[str, EMBEDS, Accepts("one of auto, cpu, mps, cuda, cuda:N")] | None = Field(
         default=None, pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
-    """Device on which neighbours are searched; `cpu` saves memory of a GPU. Unset: where the model is."""
+    """Device on which vectors are compared and neighbours searched; `cpu` saves memory of a GPU. Unset: where the model
+    is."""
     measures: Annotated[list[str], AfterValidator(_measures), Accepts("list of measures of trec_eval")] = Field(
         default_factory=lambda: ["ndcg_cut_10", "recip_rank", "recall_100", "map"], min_length=1
     )
     """Measures under the names of trec_eval (`ndcg_cut_10`, `recip_rank`, `P_1`), and `recip_rank_cut_10`, `map_at_R`,
     `first_rank`. The first chooses the best checkpoint unless `metric` names one."""
-    depth: Annotated[int, FULL] = Field(default=1000, ge=1)
+    depth: Annotated[int, FULL, EMBEDS] = Field(default=1000, ge=1)
     """Documents ranked for each query; what comes after them counts as not found."""
     ties: Annotated[Literal["trec", "expected", "optimistic", "pessimistic"], AnyCase] = "trec"
     """Order of documents with equal scores: by id descending, as trec_eval (`trec`); the mean over all orders
     (`expected`); relevant ones first or last (`optimistic`, `pessimistic`)."""
-    corpus_cache: Annotated[bool, FULL, EMBEDS] = True
-    """Keep the corpus's embeddings in memory by the weights they were made with: where a second split has the same
-    documents, they are not encoded again."""
+    corpus_cache: Annotated[
+        Literal["memory", "disk", "none"], BeforeValidator(_corpus_cache), Accepts(CORPUS_CACHE), FULL, EMBEDS
+    ] = "memory"
+    """Keep the corpus's embeddings by the weights they were made with, so that the same documents are not encoded
+    again: in `memory`, for a second split (true means this); on `disk` under `data.cache`, also for later commands;
+    `none` (or false): not at all."""
+    corpus_cache_limit: Annotated[int, when("evaluate.corpus_cache", "disk"), FULL, EMBEDS] = Field(default=4096, ge=1)
+    """MiB that embeddings may take on disk, those of all runs with this `data.cache` together; what was used the
+    longest time ago goes first."""
     rerank: Annotated[int, when("mode", "cross-encoder")] = Field(default=100, ge=1)
     """Candidates of BM25 that a cross-encoder puts in order for each query."""
     post_processing: Annotated[Literal["default", "first_token", "normalize"], AnyCase, VALIDATOR] = "default"
@@ -197,6 +216,11 @@ class RetrievalEvaluate(Evaluate):
 class RetrievalRun(Run):
     """The run's folder."""
 
+    name: Annotated[str, Accepts("a name without / and \\"), when("run.dir", None)] | None = Field(
+        default=None, min_length=1, pattern=r"^[^/\\\x00]+$"
+    )
+    """Name of the run; its folder becomes `runs/<name>-<number>`. Unset: the recipe's name."""
+
     root: str | None = Field(default=None, min_length=1)
     """With `version`, short for a `dir`: `<root>/<name>_<version>`; becomes `run.dir`."""
     version: str | None = Field(default=None, min_length=1)
@@ -208,6 +232,35 @@ class RetrievalCheckpoint(Checkpoint):
 
     during_training: bool = True
     """false: save at the end alone, as `every: null` does, which it becomes."""
+
+
+LIMITED = When(
+    "chunking.samples or chunking.tokens is set",
+    lambda config: config.chunking.samples is not None or config.chunking.tokens is not None,
+    ("chunking.samples", "chunking.tokens"),
+)
+
+
+class RetrievalChunking(Chunking):
+    """How a logical batch is cut. Never changes a gradient, nor a negative."""
+
+    tokens: int | None = Field(default=8192, ge=1)
+    """At most this many tokens at once, padding counted (longest text times texts). Texts of like length come together,
+    which spares most of the padding; null: one chunk, padded to the longest text of all."""
+    graphs: Annotated[Literal["auto", "keep", "replay"], AnyCase, EMBEDS] = "auto"
+    """Of bi- and poly-encoders, whose loss looks at the whole batch: `keep` every chunk's graph, or `replay` its
+    forward pass to save memory; `auto` keeps graphs while they fit into `graph_memory`, a single chunk's always, and
+    replays the rest."""
+    graph_memory: Annotated[int, EMBEDS, when("chunking.graphs", "auto"), LIMITED] | None = Field(default=None, ge=0)
+    """MiB that kept graphs may hold. Unset: half of the memory that is free when training starts."""
+
+
+class RetrievalCompute(Compute):
+    """Hardware, precision and compilation."""
+
+    precision: Annotated[Literal["float32", "bf16", "fp16", "auto"], AnyCase] = "auto"
+    """Arithmetic of the forward pass: `auto` is bf16 where the hardware computes it natively, else float32. Scores and
+    losses are float32 in any case."""
 
 
 class RetrievalLoading(Loading):

@@ -131,6 +131,10 @@ def _as_001(document: Document) -> list[str]:
     if is_mapping(node) and "lr" in node and "_target_" not in node:
         document.put(("optimizer", "_target_"), GUIDE_ADAMW)
     notes = [f"in the form of guide 001, and as it trains: {', '.join(taken)}"] if taken else []
+    lazy = _get(document, "data.tokenization") == "lazy" and _get(document, "evaluate.corpus_cache") != "disk"
+    if lazy and _get(document, "data.cache") is not None:
+        document.delete(("data", "cache"))
+        notes.append("data.cache is left out: with data.tokenization lazy nothing is kept there")
     if document.has(("hydra",)):
         document.delete(("hydra",))
         notes.append("hydra: settings of Hydra itself are left out; the run's folder is run.dir")
@@ -159,7 +163,7 @@ def _folder_of_run(document: Document) -> None:
         return
     folder = "_".join(filter(None, (parts["name"] or "retrieval", parts["version"])))
     place = document.places.get(("run", short[0]))
-    for key in ("root", "version"):
+    for key in parts:
         if document.has(("run", key)):
             document.delete(("run", key))
     document.put(("run", "dir"), str(PurePath(parts["root"] or "runs") / folder), place)

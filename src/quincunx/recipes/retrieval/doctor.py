@@ -27,7 +27,6 @@ def doctor(
     negatives: int | None = None,
     new_tokens: Sequence[str] = (),
     untrained: Sequence[str] = (),
-    tokenizer_matches: bool = True,
 ) -> list[str]:
     """Return what to say about a decided config before training begins, one sentence an item.
 
@@ -38,16 +37,9 @@ def doctor(
         negatives: Explicit negatives that each query gets; None: what `data.negatives` says.
         new_tokens: Special tokens whose embeddings are new.
         untrained: Further weights that begin at random, by name (a head that a pretrained folder lacks).
-        tokenizer_matches: False where the tokenizer has more entries than the encoder has embeddings for, or other
-            special tokens than the texts were tokenized with.
     """
     explicit = negatives if negatives is not None else config.data.negatives or 0
     said = [*_negatives(config, explicit), *_scores(config, explicit), *_untrained(config, new_tokens, untrained)]
-    if not tokenizer_matches:
-        said.append(
-            "special tokens do not match: the data was tokenized with others than the encoder's tokenizer has; "
-            "tokenize it again, or give encoder.tokenizer.path the tokenizer that it was made with"
-        )
     return [*said, *_idle(config, updates, per_epoch)]
 
 
@@ -114,6 +106,13 @@ def _scores(config: Any, explicit: int) -> Iterator[str]:
     if config.mode == "cross-encoder" or config.objective.loss != "infonce":
         return
     kind, divisor = similarity(config), temperature(config)
+    chosen = config.evaluate
+    normalized = "normalize" in (chosen.post_processing, chosen.processing_before_indexing)
+    if chosen.mode == "validator" and kind == "cosine" and not normalized:
+        yield (
+            "trained by cosine, validated by the inner product of embeddings of any length: another order; "
+            "evaluate.post_processing normalize validates what is trained"
+        )
     if kind == "cosine":
         total = max(_counted(config, explicit, direction).total for direction in config.objective.directions)
         best = ceiling(total, divisor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as SomeOf
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from quincunx.config.schema import Sizes
 from quincunx.data.batch import Batch
 from quincunx.data.cache import cache_folder
 from quincunx.engine.experiment import Experiment, Parts
-from quincunx.engine.runtime import Runtime, find_device
+from quincunx.engine.runtime import Runtime
 from quincunx.errors import UsageError
 from quincunx.metrics.ranking import parse_measures
 from quincunx.recipes.retrieval.assemble import make_model, make_objective
@@ -27,13 +28,14 @@ from quincunx.recipes.retrieval.data.ragged import Ragged
 from quincunx.recipes.retrieval.data.sampling import TrainingSet, TrainingSource
 from quincunx.recipes.retrieval.data.texts import Texts
 from quincunx.recipes.retrieval.data.tokenised import Tokenised, tokenised
-from quincunx.recipes.retrieval.data.tokenizing import PairTokenizer, TextTokenizer
+from quincunx.recipes.retrieval.data.tokenizing import PairSide, PairTokenizer, TextTokenizer
 from quincunx.recipes.retrieval.doctor import doctor, similarity
-from quincunx.recipes.retrieval.encoders import Encoders, longest, make_encoders
+from quincunx.recipes.retrieval.encoders import Encoders, as_the_folders_say, longest, make_encoders, room
+from quincunx.recipes.retrieval.evaluate.disk import kept_where
 from quincunx.recipes.retrieval.evaluate.full import Corpus, FullEvaluator
+from quincunx.recipes.retrieval.evaluate.make import evaluator_of, full, reranker
+from quincunx.recipes.retrieval.evaluate.measuring import Measuring, check_readable, collection_to_measure
 from quincunx.recipes.retrieval.evaluate.pooled import PooledEvaluator
-from quincunx.recipes.retrieval.evaluate.ranker import BEFORE_INDEXING, POST_PROCESSING, Validator
-from quincunx.recipes.retrieval.evaluate.remembered import Remembered
 from quincunx.recipes.retrieval.evaluate.rerank import RerankEvaluator
 from quincunx.recipes.retrieval.predict import predict, predict_pairs
 from quincunx.recipes.retrieval.rules import wrong_width
@@ -68,7 +70,7 @@ class Retrieval:
     def build(
         self,
         config: RetrievalConfig,
-        explicit: Collection[str] = (),
+        explicit: SomeOf[str] = (),
         on_progress: Callable[[int, int], None] | None = None,
         home: Path | None = None,
     ) -> Experiment:
@@ -77,14 +79,59 @@ class Retrieval:
         `explicit` are the dotted paths that somebody set; `home` is as in `parts`.
         """
         collections = read_collections(config)
+        said = _unheard(config, collections, explicit)
         encoders = make_encoders(config, lambda: _corpus(collections), home)
-        config = _as_the_folder_says(config, encoders, explicit)
+        config = as_the_folders_say(config, encoders, explicit, _tokenized(collections))
+        known = {side: len(getattr(encoders, f"{side}_tokenizer")) for side in ("query", "document")}
+        for each in [*collections.train, *collections.evaluated.values()]:
+            check_readable(each, config, known)
         model = make_model(config, encoders)
+        encoders.notes += said
         if wrong := wrong_width(config, getattr(model, "width", 0)):
             raise UsageError(wrong)
         if config.mode == "cross-encoder":
             return _cross(config, collections, encoders, model)
         return _apart(config, collections, encoders, model)
+
+    def measuring(
+        self,
+        config: RetrievalConfig,
+        split: str | None = None,
+        data: str | None = None,
+        *,
+        format: str = "auto",
+        limit: int | None = None,
+        skip_bad_rows: bool = False,
+        home: Path | None = None,
+    ) -> Measuring:
+        """Return what measures a run's model on a split of its own data, or on other data, which is read now.
+
+        Arguments and errors as of `collection_to_measure`, and `home` as in `parts`; UsageError also for a run that
+        ranks within pools, on its own data: there is no one ranking of a query.
+        """
+        if config.evaluate.mode == "pooled":
+            if data is None:
+                raise UsageError(
+                    "the run is evaluated within pools (evaluate.mode pooled), which give no ranking to keep; name its "
+                    "folder as other data (--data), which is ranked whole"
+                )
+            config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"mode": "full"})})
+        collection, split = collection_to_measure(
+            config, split, data, format=format, limit=limit, skip_bad_rows=skip_bad_rows
+        )
+        encoders = make_encoders(config, home=home)
+        sides = ("query", "document")
+        check_readable(collection, config, {side: len(getattr(encoders, f"{side}_tokenizer")) for side in sides})
+        plan, notes = make_plan(config, Sizes(train=1)), list(collection.notes)
+        if data is not None:  # the limit of evaluations during training is for the run's own
+            plan = replace(plan, evaluation_limit=None)
+        if config.mode == "cross-encoder":
+            evaluator = reranker(config, split or "", collection, pair_tokenizer(config, encoders))
+            return Measuring(collection, split, evaluator, plan, notes)
+        tokens = _Tokens(config, encoders)
+        corpus = Corpus(collection, *tokens.of(collection))
+        evaluator = full(config, split or "", corpus, kept_where(config))
+        return Measuring(collection, split, evaluator, plan, [*notes, *tokens.notes])
 
     def predict(
         self,
@@ -118,8 +165,8 @@ def _apart(config: RetrievalConfig, collections: Collections, encoders: Encoders
     most = longest(config, "document", encoders)
     objective = make_objective(config, model, known_pairs=known, longest=most, negatives=negatives)
     corpora = {split: Corpus(each, *tokens.of(each)) for split, each in collections.evaluated.items()}
-    remembered = Remembered() if config.evaluate.corpus_cache else None
-    evaluators = {split: _evaluator(config, split, corpus, remembered) for split, corpus in corpora.items()}
+    remembered = kept_where(config)
+    evaluators = {split: evaluator_of(config, split, corpus, remembered) for split, corpus in corpora.items()}
     notes = [*collections.notes, *encoders.notes, *source.notes, *tokens.notes]
     arrangement = _arrangement(config, source, source.contents if config.data.no_duplicates else None)
     parts = Parts(model, objective, _sampler(source))
@@ -139,12 +186,7 @@ def _cross(config: RetrievalConfig, collections: Collections, encoders: Encoders
         drawing=config.data.draw,
         min_grade=config.data.min_grade,
     )
-    evaluators = {
-        split: RerankEvaluator(
-            split, Corpus(each), tokenize, config.evaluate.measures, config.evaluate.rerank, config.evaluate.ties
-        )
-        for split, each in collections.evaluated.items()
-    }
+    evaluators = {split: reranker(config, split, each, tokenize) for split, each in collections.evaluated.items()}
     arrangement = _arrangement(config, source, None)
     parts = Parts(model, make_objective(config, model), _sampler(source))
     notes = [*collections.notes, *encoders.notes]
@@ -229,8 +271,11 @@ class _Tokens:
 
 def pair_tokenizer(config: RetrievalConfig, encoders: Encoders) -> PairTokenizer:
     """Return what makes one sequence of a query and a document."""
-    most = config.cross.max_length or longest(config, "document", encoders)
-    return PairTokenizer(encoders.query_tokenizer, most, prompt=config.query.prompt)
+    query, document = (
+        PairSide(each.prompt, each.max_length, each.truncate) for each in (config.query, config.document)
+    )
+    most = config.cross.max_length or room("document", encoders)
+    return PairTokenizer(encoders.query_tokenizer, most, query=query, document=document)
 
 
 def _tokenizer(config: RetrievalConfig, encoders: Encoders, side: str) -> TextTokenizer:
@@ -251,20 +296,25 @@ def _corpus(collections: Collections) -> Iterator[str]:
                 yield from (texts.text(number) for number in range(len(texts)))
 
 
-def _as_the_folder_says(config: RetrievalConfig, encoders: Encoders, explicit: Collection[str]) -> RetrievalConfig:
-    """Return the config with what a sentence-transformers folder says and nobody set otherwise."""
-    layout = encoders.layout
-    if layout is None:
-        return config
-    encoder, objective = config.encoder, config.objective
-    if "encoder.pooling" not in explicit and layout.pooling != encoder.pooling:
-        encoder = encoder.model_copy(update={"pooling": layout.pooling})
-        encoders.notes.append(f"encoder.pooling: {layout.pooling}, as {config.encoder.path} says")
-    similar = "cosine" if layout.normalize else layout.similarity
-    if "objective.similarity" not in explicit and similar not in (None, objective.similarity):
-        objective = objective.model_copy(update={"similarity": similar})
-        encoders.notes.append(f"objective.similarity: {similar}, as {config.encoder.path} says")
-    return config.model_copy(update={"encoder": encoder, "objective": objective})
+def _tokenized(collections: Collections) -> set[str]:
+    """Return the sides of which some texts are token ids."""
+    texts = {"query": "queries", "document": "documents"}
+    every = collections.all.values()
+    return {side for side, name in texts.items() if any(not isinstance(getattr(each, name), Texts) for each in every)}
+
+
+def _unheard(config: RetrievalConfig, collections: Collections, explicit: SomeOf[str]) -> list[str]:
+    """Return sentences on settings of a development set that the data leaves without effect; refuse a dead limit."""
+    carved = any("(data.dev_share)" in note for note in collections.notes)
+    if carved and config.data.dev.limit is not None:
+        raise UsageError(
+            "data.dev.limit is of a development set that is given, and none is: a share of the training queries is "
+            "kept for it; set data.dev_share, or limit the evaluations by evaluate.max_batches"
+        )
+    idle = [name for name in ("data.dev_share", "data.seed") if name in explicit]
+    if carved or not idle or "dev" not in collections.evaluated:
+        return []
+    return [f"{' and '.join(idle)} without effect: {collections.evaluated['dev'].name} has a development set"]
 
 
 def _negatives(config: RetrievalConfig, collections: Collections) -> int:
@@ -282,40 +332,6 @@ def _arrangement(
     if config.data.same_dataset:
         return SameDataset(mixture, within)
     return within or mixture
-
-
-def _evaluator(
-    config: RetrievalConfig, split: str, corpus: Corpus, remembered: Remembered | None
-) -> FullEvaluator | PooledEvaluator:
-    chosen, cosine = config.evaluate, similarity(config) == "cosine"
-    device = None if chosen.device is None else find_device(chosen.device)
-    if chosen.mode == "pooled":
-        return PooledEvaluator(
-            split,
-            corpus,
-            chosen.measures,
-            cosine,
-            anchor=config.data.anchor,
-            pool=chosen.pool,
-            batch=chosen.batch_size or config.update.batch_size,
-            ties=chosen.ties,
-            device=device,
-        )
-    validator = None
-    if chosen.mode == "validator":
-        before = BEFORE_INDEXING[chosen.processing_before_indexing]
-        validator = Validator(POST_PROCESSING[chosen.post_processing], before)
-    return FullEvaluator(
-        split,
-        corpus,
-        chosen.measures,
-        cosine,
-        depth=chosen.depth,
-        ties=chosen.ties,
-        validator=validator,
-        remembered=remembered,
-        device=device,
-    )
 
 
 def _sampler(source: TrainingSource | CrossSource) -> Callable[[int, int | None], Batch]:

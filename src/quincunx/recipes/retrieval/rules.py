@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from quincunx.config.schema import Rule
 from quincunx.config.sections.rules import RULES as SHARED_RULES
+from quincunx.recipes.retrieval.rules_data import DATA_RULES
 from quincunx.recipes.retrieval.rules_objective import NEEDED, OBJECTIVE_RULES, embedding_width, embeds
 
 SMALLER_IS_BETTER = ("loss", "first_rank", "avg_rank_first")
@@ -26,30 +26,19 @@ def wrong_width(config: Any, width: int) -> str | None:
     )
 
 
-def _incomplete(split: str) -> Callable[[Any], bool]:
-    """Return whether only some of the three files of a collection without a path are named."""
-
-    def applies(config: Any) -> bool:
-        found = getattr(config.data, split)
-        named = (found.corpus, found.queries, found.qrels)
-        return found.path is None and any(named) and not all(named)
-
-    return applies
-
-
-def _prompt_is_cut(side: str) -> Callable[[Any], bool]:
-    """Return whether texts of a side lose their beginning, and with it their prompt."""
-
-    def applies(config: Any) -> bool:
-        found = getattr(config, side)
-        return found.truncate == "left" and bool(found.prompt)
-
-    return applies
+def _nothing_trained(config: Any) -> bool:
+    """Tell whether all that is not frozen has no weights."""
+    poly, chosen = config.mode == "poly-encoder", config.encoder
+    poolings = [config.document.pooling, *([] if poly else [config.query.pooling])]
+    attends = "attention" in (each or chosen.pooling for each in poolings)
+    learns = poly and (config.poly.kind == "codes" or config.poly.final_attention == "multihead")
+    frozen = chosen.freeze == "backbone" and config.peft.method is None and chosen.projection is None
+    return embeds(config) and frozen and not attends and not learns
 
 
 def _too_deep(config: Any) -> bool:
     cuts = [int(found[1]) for name in config.evaluate.measures if (found := re.search(r"_(\d+)$", name))]
-    return config.evaluate.mode != "pooled" and max(cuts, default=0) > config.evaluate.depth
+    return embeds(config) and config.evaluate.mode != "pooled" and max(cuts, default=0) > config.evaluate.depth
 
 
 def _too_long(config: Any) -> bool:
@@ -71,66 +60,7 @@ def _unknown_goal(config: Any) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(
-        name="data-is-needed",
-        paths=("data.train.path", "data.path", "data.train.format"),
-        applies=lambda config: config.data.path is None and not config.data.train.given,
-        message="nothing to train on: neither data.path nor data.train says where a collection is",
-        remedy="set data.path to a folder with splits (quincunx data stdlib-code-search --out FOLDER makes one), or "
-        "data.train.path, or data.train.corpus, queries and qrels",
-        failing={"data.train.format": "beir"},
-    ),
-    *(
-        Rule(
-            name=f"{split}-files-are-three",
-            paths=(f"data.{split}.corpus", f"data.{split}.queries", f"data.{split}.qrels"),
-            applies=_incomplete(split),
-            message=f"a collection of files needs all of data.{split}.corpus, queries and qrels",
-            remedy=f"name all three, or a folder in data.{split}.path",
-            failing={f"data.{split}.corpus": "collection.tsv", f"data.{split}.queries": "queries.tsv", **NEEDED},
-        )
-        for split in ("train", "dev", "test")
-    ),
-    Rule(
-        name="tokens-take-no-prompt",
-        paths=("query.prompt", "document.prompt", "data.train.format"),
-        applies=lambda config: (
-            any(each.format == "tokenized" for each in (config.data.train, *config.data.mixed))
-            and bool(config.query.prompt or config.document.prompt)
-        ),
-        message="a prompt cannot be put before texts that are token ids already",
-        remedy="leave the prompt out, or give the data as texts",
-        failing={"data.train.format": "tokenized", "query.prompt": "query: ", **NEEDED},
-    ),
-    Rule(
-        name="tokens-are-no-pairs",
-        paths=("mode", "data.train.format"),
-        applies=lambda config: (
-            not embeds(config) and any(each.format == "tokenized" for each in (config.data.train, *config.data.mixed))
-        ),
-        message="a cross-encoder reads query and document as one text: data of token ids holds them apart",
-        remedy="give the data as texts, or choose mode bi-encoder or poly-encoder",
-        failing={"mode": "cross-encoder", "data.train.format": "tokenized", **NEEDED},
-    ),
-    *(
-        Rule(
-            name=f"{side}-prompt-is-kept",
-            paths=(f"{side}.truncate", f"{side}.prompt"),
-            applies=_prompt_is_cut(side),
-            message=f"{side}.truncate left cuts the beginning off, and with it {side}.prompt",
-            remedy="cut on the right, or leave the prompt out",
-            failing={f"{side}.truncate": "left", f"{side}.prompt": "text: ", **NEEDED},
-        )
-        for side in ("query", "document")
-    ),
-    Rule(
-        name="like-lengths-need-lengths",
-        paths=("loading.bucketing", "data.tokenization"),
-        applies=lambda config: config.loading.bucketing and config.data.tokenization == "lazy",
-        message="loading.bucketing needs every text's length, and data.tokenization lazy makes tokens late",
-        remedy="set data.tokenization to eager, or loading.bucketing to false",
-        failing={"loading.bucketing": True, "data.tokenization": "lazy", **NEEDED},
-    ),
+    *DATA_RULES,
     Rule(
         name="own-encoder-is-not-shared",
         paths=("encoder.share", "document.path"),
@@ -183,6 +113,19 @@ RULES: tuple[Rule, ...] = (
         failing={"encoder.build.width": 100, "encoder.build.num_heads": 3, **NEEDED},
     ),
     Rule(
+        name="case-is-of-a-trained-tokenizer",
+        paths=("encoder.tokenizer.lower_case", "encoder.tokenizer.path", "encoder.path"),
+        applies=lambda config: (
+            not config.encoder.tokenizer.lower_case
+            and (config.encoder.path is not None or config.encoder.tokenizer.path is not None)
+        ),
+        message="encoder.tokenizer.lower_case is of a tokenizer that is trained here; one that is loaded takes case as "
+        "it was made to",
+        remedy="leave it out, and choose a tokenizer that tells upper from lower case",
+        failing={"encoder.path": "m", "encoder.tokenizer.lower_case": False, **NEEDED},
+        severity="warning",
+    ),
+    Rule(
         name="texts-fit-the-built-encoder",
         paths=("query.max_length", "document.max_length", "cross.max_length", "encoder.build.positions"),
         applies=_too_long,
@@ -190,6 +133,14 @@ RULES: tuple[Rule, ...] = (
         "built encoder",
         remedy="raise encoder.build.positions, or lower max_length",
         failing={"document.max_length": 600, **NEEDED},
+    ),
+    Rule(
+        name="cross-encoder-reranks",
+        paths=("evaluate.mode", "mode"),
+        applies=lambda config: not embeds(config) and config.evaluate.mode != "full",
+        message="evaluate.mode {evaluate.mode} compares embeddings, and a cross-encoder has none",
+        remedy="leave evaluate.mode out: candidates of BM25 (evaluate.rerank) are put in order",
+        failing={"mode": "cross-encoder", "evaluate.mode": "pooled", **NEEDED},
     ),
     Rule(
         name="validator-compares-single-vectors",
@@ -202,14 +153,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="something-is-trained",
         paths=("encoder.freeze",),
-        applies=lambda config: (
-            config.mode == "bi-encoder"
-            and config.encoder.freeze == "backbone"
-            and config.peft.method is None
-            and config.encoder.projection is None
-            and "attention" not in (config.encoder.pooling, config.query.pooling, config.document.pooling)
-        ),
-        message="encoder.freeze backbone leaves nothing to train: there is no projection and no pooling that learns",
+        applies=_nothing_trained,
+        message="encoder.freeze backbone leaves nothing to train: there is no projection and no pooling or code that "
+        "learns",
         remedy="set encoder.projection or pooling attention, or freeze less",
         failing={"encoder.freeze": "backbone", "encoder.path": "here", **NEEDED},
     ),
@@ -256,19 +202,6 @@ RULES: tuple[Rule, ...] = (
         message="evaluate.measures looks at more ranks than evaluate.depth ({evaluate.depth}) leaves",
         remedy="raise evaluate.depth",
         failing={"evaluate.depth": 50, "evaluate.measures": ["recall_100"], **NEEDED},
-    ),
-    Rule(
-        name="nothing-to-choose-by",
-        paths=("evaluate.patience", "evaluate.metric", "data.dev_share"),
-        applies=lambda config: (
-            config.data.path is None
-            and not config.data.dev.given
-            and config.data.dev_share == 0
-            and (config.evaluate.patience is not None or (config.evaluate.metric or "").startswith("dev/"))
-        ),
-        message="there is no development set: data.dev names none, and data.dev_share is 0",
-        remedy="name one, or raise data.dev_share",
-        failing={"data.train.path": "somewhere", "data.dev_share": 0, "evaluate.patience": 3},
     ),
     Rule(
         name="one-place-for-the-run",

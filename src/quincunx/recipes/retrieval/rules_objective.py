@@ -120,7 +120,7 @@ OBJECTIVE_RULES: tuple[Rule, ...] = (
     Rule(
         name="explicit-negatives-alone",
         paths=("objective.in_batch", "data.negatives"),
-        applies=lambda config: embeds(config) and not config.objective.in_batch and config.data.negatives == 0,
+        applies=lambda config: _infonce(config) and not config.objective.in_batch and config.data.negatives == 0,
         message="objective.in_batch false leaves explicit negatives alone, and data.negatives is 0: there are none",
         remedy="set one of them",
         failing={"objective.in_batch": False, "data.negatives": 0, **NEEDED},
@@ -253,14 +253,6 @@ OBJECTIVE_RULES: tuple[Rule, ...] = (
         failing={"mode": "cross-encoder", "memory.use": True, **NEEDED},
     ),
     Rule(
-        name="cross-encoder-reranks",
-        paths=("evaluate.mode", "mode"),
-        applies=lambda config: not embeds(config) and config.evaluate.mode != "full",
-        message="evaluate.mode {evaluate.mode} compares embeddings, and a cross-encoder has none",
-        remedy="leave evaluate.mode out: candidates of BM25 (evaluate.rerank) are put in order",
-        failing={"mode": "cross-encoder", "evaluate.mode": "pooled", **NEEDED},
-    ),
-    Rule(
         name="cross-encoder-needs-candidates",
         paths=("cross.random_negatives", "data.negatives"),
         applies=lambda config: not embeds(config) and config.cross.random_negatives == 0 and config.data.negatives == 0,
@@ -268,6 +260,26 @@ OBJECTIVE_RULES: tuple[Rule, ...] = (
         "are 0",
         remedy="raise one of them",
         failing={"mode": "cross-encoder", "cross.random_negatives": 0, "data.negatives": 0, **NEEDED},
+    ),
+    Rule(
+        name="grades-weigh-themselves",
+        paths=("cross.highest_grade", "cross.positive_weight"),
+        applies=lambda config: (
+            not embeds(config)
+            and config.cross.loss == "pointwise"
+            and config.cross.highest_grade is not None
+            and config.cross.positive_weight != 1
+        ),
+        message="cross.highest_grade makes grades the targets, so that no document is a positive to weigh by "
+        "cross.positive_weight",
+        remedy="keep one of the two",
+        failing={
+            "mode": "cross-encoder",
+            "cross.loss": "pointwise",
+            "cross.highest_grade": 3,
+            "cross.positive_weight": 2,
+            **NEEDED,
+        },
     ),
     Rule(
         name="memory-is-of-infonce",

@@ -105,8 +105,14 @@ def test_weights_that_begin_at_random_are_named():
     assert "[Q], [D]" in tokens and "leaves the embeddings of new special tokens at random" in frozen
 
 
-def test_a_tokenizer_that_does_not_match_is_said():
-    assert any("special tokens do not match" in line for line in said(tokenizer_matches=False))
+def test_training_by_cosine_and_validating_by_inner_products_is_said():
+    def warned(*changes: str) -> bool:
+        return any("validated by the inner product" in line for line in said("evaluate.mode=validator", *changes))
+
+    assert warned("objective.similarity=cosine")
+    assert not warned("objective.similarity=dot", "objective.temperature=1")
+    assert not warned("objective.similarity=cosine", "evaluate.post_processing=normalize")
+    assert not warned("objective.similarity=cosine", "evaluate.processing_before_indexing=normalize")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +152,7 @@ def test_the_numbers_of_guide_001():
     """Batch 8 by its defaults, temperature 1: the warning has the number."""
     found = load({"data_args": {"batch_size": 8, "collection_path": "c", "query_path": "q", "qrels_path": "r"},
                   "model_args": {"model_name_or_path": "m"}}, schemas=[SCHEMA])  # fmt: skip
-    [counted, warned] = doctor(found.config)
+    [counted, apart, warned] = doctor(found.config)
     assert "7 negatives an anchor" in counted
+    assert "validated by the inner product" in apart
     assert f"a probability of {1 / (1 + 7 * math.exp(-2)):.3g} at most" in warned

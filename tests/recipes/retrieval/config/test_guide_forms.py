@@ -112,7 +112,6 @@ GOLDEN_001 = """\
 recipe: retrieval
 
 run:
-  name: Dense
   dir: "/scratch/checkpoints/Dense_7"
   note: "a longer run"
 
@@ -128,7 +127,6 @@ data:
     queries: "/data/val/queries.tsv"
     qrels: "/data/val/qrels.tsv"
   tokenization: lazy
-  cache: "/scratch/cache"
 
 encoder:
   path: models/condenser
@@ -189,9 +187,10 @@ log:
 def test_guide_001_as_dataclasses(write: Any):
     found = loaded(write(ARGS_001, "args.py"), strict=True)
     assert to_yaml(found.config) == GOLDEN_001
-    [recipe, said, hydra] = found.notes
+    [recipe, said, kept, hydra] = found.notes
     assert recipe == "recipe retrieval, told from the keys of the file"
     assert "guide 001" in said and "encoder.pooling cls" in said and "memory.use false" in said
+    assert kept.startswith("data.cache is left out")
     assert hydra.startswith("hydra:")
     again = loaded(write(to_yaml(found.config), "ours.yaml"), strict=True)
     assert canonical(again.config) == canonical(found.config)
@@ -205,7 +204,7 @@ def test_guide_001_as_groups(write: Any):
     assert config.schedule.kind == "fixed"
     assert (config.checkpoint.every, config.evaluate.every) == (None, 500)
     assert (config.update.clip_norm, config.update.accumulation) == (None, 1)
-    assert (config.run.dir, config.run.name, config.run.version) == ("checkpoints/Dense_2", "Dense", None)
+    assert (config.run.dir, config.run.name, config.run.version) == ("checkpoints/Dense_2", None, None)
     assert (config.init_from, config.init_partial) == ("runs/before", False)
     assert (config.encoder.pooling, config.memory.use, config.evaluate.mode) == ("cls", False, "validator")
 

@@ -8,7 +8,10 @@ import pytest
 
 from quincunx.config.read import read_text
 from quincunx.config.schema import lookup
+from quincunx.recipes.retrieval.names import KEYS_000 as GUIDE_KEYS_000
+from quincunx.recipes.retrieval.names import KEYS_001 as GUIDE_KEYS_001
 from quincunx.recipes.retrieval.names import NAMES, SECTIONS_000, SECTIONS_001
+from recipes.retrieval.settings_rows import ROWS, SHARED
 from retrieval_guides import ARGS_001, GUIDE_000, GUIDE_001, changed, loaded, tree_of
 
 KEYS_000: dict[str, tuple[Any, str, Any]] = {
@@ -95,6 +98,15 @@ def test_no_key_of_the_guides_is_forgotten():
             *keys,
             *(["q_model.model_args.num_poly_codes"] if guide == "000" else []),
         }
+
+
+@pytest.mark.parametrize("key", [*KEYS_000, *KEYS_001])
+def test_the_setting_that_serves_a_key_is_shown_to_act(key: str):
+    """Whatever changes the setting: where it leads, a run is seen to be another."""
+    shown = {row.path for row in ROWS} | {path for paths in SHARED.values() for path in paths}
+    [present] = {new for old, new, _ in (*GUIDE_KEYS_000, *GUIDE_KEYS_001) if old == key}
+    # an optimizer and a schedule are nodes, of which the word that chooses them stands for the rest
+    assert present in shown or f"{present}._target_" in shown
 
 
 @pytest.mark.parametrize("key", KEYS_000)

@@ -75,6 +75,9 @@ def test_data_may_be_given_in_every_way():
     assert len(check(document({}), SCHEMA).problems) == 1
 
 
+METRIC = {"objective.loss": "metric_learning", "objective.metric_learning.loss": "NTXentLoss"}
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -82,15 +85,33 @@ def test_data_may_be_given_in_every_way():
         ({"mode": "cross-encoder", "objective.temperature": 0.1}, "mode is not cross-encoder"),
         ({"mode": "cross-encoder", "encoder.projection": 12}, "mode is not cross-encoder"),
         ({"mode": "cross-encoder", "data.anchor": "document"}, "mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "data.no_duplicates": True}, "mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "data.tokenization": "lazy"}, "mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "data.cache": "c"}, "data.tokenization is eager and mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "evaluate.depth": 50}, "mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "chunking.graphs": "replay"}, "mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "chunking.graph_memory": 9}, "mode is not cross-encoder"),
+        ({"mode": "cross-encoder", "cross.margin": 0.5}, "cross.loss is pairwise"),
+        ({"mode": "cross-encoder", "cross.positive_weight": 2.0}, "cross.loss is pointwise"),
+        ({"mode": "cross-encoder", "cross.highest_grade": 3}, "cross.loss is pointwise"),
+        ({"data.tokenization": "lazy", "data.cache": "c"}, "or evaluate.corpus_cache is disk"),
+        ({"data.dev.path": "d", "data.seed": 4}, "data.dev is not given"),
+        ({"data.skip_bad_rows": True, "data.bad_row_limit": 3}, "data.skip_bad_rows is false"),
+        ({"data.train.path": "a", "data.dev.path": "b", "data.test.path": "c"}, "not all of data.train, data.dev and"),
+        ({"encoder.pooling": "cls", "query.pooling": "last", "document.pooling": "last"},
+         "query.pooling or document.pooling is unset"),
+        ({"mode": "poly-encoder", "encoder.pooling": "cls", "document.pooling": "last"}, "document.pooling is unset"),
+        ({"chunking.tokens": None, "chunking.graph_memory": 9}, "chunking.samples or chunking.tokens is set"),
+        ({"run.dir": "here", "run.name": "n"}, "run.dir is unset"),
         ({"poly.codes": 3}, "mode is poly-encoder"),
         ({"poly.attention": "multihead"}, "mode is poly-encoder"),
         ({"cross.loss": "pairwise"}, "mode is cross-encoder"),
         ({"mode": "poly-encoder", "query.pooling": "cls"}, "mode is bi-encoder"),
         ({"mode": "poly-encoder", "poly.kind": "all", "poly.codes": 3}, "poly.kind is codes or first-m"),
         ({"mode": "poly-encoder", "poly.heads": 8}, "multihead"),
-        ({"objective.loss": "margin_mse", "objective.temperature": 0.1}, "objective.loss is infonce or kl"),
-        ({"objective.loss": "margin_mse", "objective.learn_temperature": True}, "objective.loss is infonce or kl"),
-        ({"objective.loss": "kl", "objective.directions": ["document_to_query"]}, "objective.loss is infonce"),
+        ({**METRIC, "objective.temperature": 0.1}, "objective.loss is infonce or margin_mse or kl"),
+        ({**METRIC, "objective.learn_temperature": True}, "objective.loss is infonce or margin_mse or kl"),
+        ({"objective.loss": "kl", "objective.directions": ["document_to_query"]}, "infonce or metric_learning"),
         ({"objective.teacher_temperature": 2.0}, "objective.loss is kl"),
         ({"objective.positives": "together"}, "data.positives is not 1"),
         ({"objective.partition": "joint"}, "objective.directions has several"),

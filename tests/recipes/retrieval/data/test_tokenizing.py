@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from quincunx.errors import UsageError
 from quincunx.recipes.retrieval.data.texts import Texts
 from quincunx.recipes.retrieval.data.tokenised import KeptTokens
-from quincunx.recipes.retrieval.data.tokenizing import PairTokenizer, TextTokenizer, tokenizer_fingerprint
+from quincunx.recipes.retrieval.data.tokenizing import PairSide, PairTokenizer, TextTokenizer, tokenizer_fingerprint
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -95,11 +97,52 @@ def test_pairs_are_one_sequence_and_the_longer_text_is_cut_first():
     assert ids(tokens) == [[CLS, A, SEP, B, C, SEP], [CLS, A, B, SEP, C, D, E, SEP]]
     assert types is not None
     assert ids(types) == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]]
-    assert ids(PairTokenizer(tokenizer(), 8, prompt="query ")(["a"], ["b"])[0]) == [[CLS, QUERY, A, SEP, B, SEP]]
+    asked = PairTokenizer(tokenizer(), 8, query=PairSide("query "))
+    assert ids(asked(["a"], ["b"])[0]) == [[CLS, QUERY, A, SEP, B, SEP]]
     plain = PairTokenizer(tokenizer(model_input_names=["input_ids"]), 8)
     assert plain(["a"], ["b"])[1] is None
     assert plain([], []) == ([], None)
     assert tokenize([], []) == ([], [])
+
+
+def test_texts_of_a_pair_get_what_they_would_alone():
+    sides = {"query": PairSide("query ", 5), "document": PairSide(max_length=4, truncate="left")}
+    tokens, types = PairTokenizer(tokenizer(), 20, **sides)(["a b c d", "e"], ["a b c d", "e"])
+    # alone the query would have 5 tokens, the document 4, special ones among them
+    assert ids(tokens) == [[CLS, QUERY, A, B, SEP, C, D, SEP], [CLS, QUERY, E, SEP, E, SEP]]
+    assert types is not None
+    assert ids(types) == [[0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]
+    alone = [TextTokenizer(tokenizer(), 5, prompt="query "), TextTokenizer(tokenizer(), 4, truncate="left")]
+    assert [len(tokenize(["a b c d"])[0]) for tokenize in alone] == [5, 4]
+    both = PairTokenizer(tokenizer(), 9, query=PairSide(truncate="left"), document=PairSide())
+    assert ids(both(["a b c d e"], ["a b c d e"])[0]) == [[CLS, C, D, E, SEP, A, B, C, SEP]], "each on its own side"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_pairs_are_cut_as_the_library_cuts_them(data):
+    """Where both texts are cut on the right and only the pair is limited."""
+    words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "zebra"]), max_size=12).map(" ".join)
+    pairs = data.draw(st.lists(st.tuples(words, words), min_size=1, max_size=5))
+    most, known = data.draw(st.integers(5, 16)), tokenizer()
+    queries, documents = (list(side) for side in zip(*pairs, strict=True))
+    wanted = known(queries, documents, truncation="longest_first", max_length=most)
+    tokens, types = PairTokenizer(tokenizer(), most)(queries, documents)
+    assert ids(tokens) == wanted["input_ids"]
+    assert types is not None and ids(types) == wanted["token_type_ids"]
+
+
+def test_special_tokens_of_a_pair_keep_their_types():
+    """XLNet, for one, ends in a token of a third type."""
+    odd = tokenizer()
+    odd.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A [SEP] [CLS]:2",
+        pair="$A [SEP] $B:1 [SEP]:1 [CLS]:2",
+        special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)],
+    )
+    tokens, types = PairTokenizer(odd, 9)(["a b"], ["c"])
+    assert ids(tokens) == [[A, B, SEP, C, SEP, CLS]]
+    assert types is not None and ids(types) == [[0, 0, 0, 1, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +153,8 @@ def test_pairs_are_one_sequence_and_the_longer_text_is_cut_first():
         (lambda: TextTokenizer(tokenizer(), 9, prompt="query ", truncate="left"), "would lose their prompt"),
         (lambda: PairTokenizer(tokenizer(), 4), "no room for two texts beside 3 special tokens"),
         (lambda: PairTokenizer(tokenizer(pad_token=None), 9), "has no padding token"),
+        (lambda: PairTokenizer(tokenizer(), 9, query=PairSide(max_length=2)), "query.max_length 2 leaves no room"),
+        (lambda: PairTokenizer(tokenizer(), 9, document=PairSide("x", truncate="left")), "would lose document.prompt"),
     ],
 )
 def test_what_cannot_work_is_refused(make, says):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from quincunx.recipes.retrieval.evaluate.vectors import WINDOW, batches, encode_texts
+from quincunx.recipes.retrieval.evaluate.vectors import WINDOW, Limits, batches, encode_texts
 from toys import cpu
 
 
@@ -50,6 +50,17 @@ def test_batches_keep_to_the_budget_and_hold_texts_of_like_length():
         seen += places.tolist()
     assert sorted(seen) == list(range(500))
     assert padding < 0.05 * sum(texts.lengths)
+
+
+def test_a_limit_of_texts_holds_besides_that_of_tokens():
+    texts = Texts(500)
+    shapes = [tokens.shape for _, tokens, _ in batches(texts, np.arange(500), Limits(90, 7))]
+    assert max(rows for rows, _ in shapes) == 7
+    assert all(rows * width <= 90 for rows, width in shapes)
+    assert max(rows for rows, _ in (tokens.shape for _, tokens, _ in batches(texts, np.arange(500), 90))) > 7
+    whole, _ = encode_texts(sums, texts, cpu())
+    parts, _ = encode_texts(sums, texts, cpu(), tokens=Limits(texts=3))
+    assert torch.equal(whole, parts)
 
 
 def test_nothing_to_encode_is_refused():

@@ -85,3 +85,15 @@ def test_errors():
         cross()(torch.full((1, 30), 5), torch.tensor([30]))
     with pytest.raises(UsageError, match="this one has 2 labels"):
         CrossEncoder(backbone())
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "gpt2"])
+def test_scores_are_float32_whatever_the_precision(architecture):
+    model = cross(architecture)
+    (ids, kinds), *_ = pairs()
+    exact = model(ids[None], torch.tensor([len(ids)]), kinds[None])
+    with torch.autocast("cpu", torch.bfloat16):
+        score = model(ids[None], torch.tensor([len(ids)]), kinds[None])
+    assert score.dtype == torch.float32
+    assert score != score.bfloat16().float(), "a score of eight bits"
+    torch.testing.assert_close(score, exact, rtol=0.1, atol=0.02)

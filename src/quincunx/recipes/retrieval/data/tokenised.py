@@ -86,7 +86,7 @@ def tokenised(
         DataError: The cache cannot be written.
     """
     if isinstance(texts, TokenTexts):
-        return GivenTokens(texts, tokenize), []
+        return GivenTokens(texts, tokenize), _differently_framed(texts, tokenize, name)
     if cache is None:
         return LazyTokens(texts, tokenize), []
     notes: list[str] = []
@@ -216,3 +216,23 @@ class GivenTokens:
     def many(self, indices: Iterable[int]) -> list[Tokens]:
         """Return the token ids of some texts."""
         return [self.tokens(index) for index in indices]
+
+
+def _differently_framed(texts: TokenTexts, tokenize: Tokenize, name: str) -> list[str]:
+    """Say so where given texts do not begin and end with the special tokens that the tokenizer puts round a text.
+
+    The data does not tell which tokenizer made it: this is what shows that it was another, or another way to use it.
+    """
+    frame, filled = tokenize(["", "a"])
+    before = next((place for place, (a, b) in enumerate(zip(frame, filled, strict=False)) if a != b), len(frame))
+    starts, ends = texts.offsets[:-1], texts.offsets[1:]
+    wrong = texts.sizes < len(frame)
+    for place, token in enumerate(frame.tolist()):
+        at = starts + place if place < before else ends + place - len(frame)
+        wrong[~wrong] = texts.flat[at[~wrong]] != token  # those too short are none to look into
+    if not wrong.any():
+        return []
+    return [
+        f"{name}: {int(wrong.sum()):,} of {len(texts):,} texts given as token ids do not begin and end with the "
+        f"encoder's special tokens (ids {', '.join(map(str, frame))}): were they made by another tokenizer?"
+    ]

@@ -24,8 +24,8 @@ from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.retrieval.data.collection import Collection
 from quincunx.recipes.retrieval.data.tokenised import Tokenised
 from quincunx.recipes.retrieval.evaluate.ranker import Validator, ranker
-from quincunx.recipes.retrieval.evaluate.remembered import Remembered
-from quincunx.recipes.retrieval.evaluate.vectors import TOKENS
+from quincunx.recipes.retrieval.evaluate.remembered import Keeps
+from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, WINDOW, Limits
 
 SAMPLES, SHOWN, RESULTS = 5, 160, 3
 """Queries shown, characters of a text, documents of each."""
@@ -78,11 +78,12 @@ class FullEvaluator:
     cosine: bool
     depth: int = 1000
     ties: str = "trec"
-    tokens: int = TOKENS
+    tokens: int | Limits = TOKENS
+    """What is computed at once."""
     validator: Validator | None = None
     """How the model's output becomes vectors, in guide 001's way; None: as the model gives them."""
-    remembered: Remembered | None = None
-    """Embeddings of the corpus by the weights they were made with; None: it is encoded every time."""
+    remembered: Keeps | None = None
+    """Keeps embeddings of the corpus by the weights they were made with; None: it is encoded every time."""
     device: torch.device | None = None
     """Where neighbours are searched; None: where the model is."""
 
@@ -95,7 +96,10 @@ class FullEvaluator:
         return self.evaluation(queries, found)
 
     def rank(self, model: nn.Module, runtime: Runtime, queries: NDArray[np.int64]) -> Found:
-        """Return the best documents of these queries, as deep as asked and as the corpus goes."""
+        """Return the best documents of these queries, as deep as asked and as the corpus goes.
+
+        Queries are encoded and searched a window at a time: a poly-encoder's codes of all of them may be too many.
+        """
         assert self.corpus.queries is not None and self.corpus.documents is not None
         by = ranker(model, runtime, cosine=self.cosine, tokens=self.tokens, validator=self.validator)
         if self.remembered is None:
@@ -103,7 +107,9 @@ class FullEvaluator:
         else:
             documents = self.remembered.documents(model, by, self.corpus.documents)
         depth = min(self.depth, len(self.corpus.collection.documents))
-        return by.rank(Picked(self.corpus.queries, queries), documents, depth, self.device)
+        windows = [queries[start : start + WINDOW] for start in range(0, len(queries), WINDOW)]
+        parts = [by.rank(Picked(self.corpus.queries, window), documents, depth, self.device) for window in windows]
+        return Found(np.concatenate([p.documents for p in parts]), np.concatenate([p.scores for p in parts]))
 
     def evaluation(self, queries: NDArray[np.int64], found: Found) -> Evaluation:
         """Return what a ranking of these queries is worth."""

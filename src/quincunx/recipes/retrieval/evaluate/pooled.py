@@ -23,7 +23,7 @@ from quincunx.metrics.record import Evaluation
 from quincunx.recipes.retrieval.data.collection import Relations
 from quincunx.recipes.retrieval.evaluate.full import Corpus, Picked, summary
 from quincunx.recipes.retrieval.evaluate.ranker import ranker
-from quincunx.recipes.retrieval.evaluate.vectors import TOKENS
+from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Limits
 
 Indices = NDArray[np.int64]
 
@@ -39,7 +39,8 @@ class PooledEvaluator:
     anchor: Literal["query", "document"] = "document"
     pool: int = 1
     batch: int = 32
-    tokens: int = TOKENS
+    tokens: int | Limits = TOKENS
+    """What is computed at once."""
     ties: str = "expected"
     device: torch.device | None = None
     """Where scores are computed and sorted; None: where the model is."""

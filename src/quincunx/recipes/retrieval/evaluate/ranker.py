@@ -5,6 +5,7 @@ Q queries, N documents, m codes, D width, k results a query.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ from torch.nn import functional
 
 from quincunx.engine.runtime import Runtime
 from quincunx.index.exact import Found, search, search_by
-from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Sequences, encode_texts
+from quincunx.nn.attention.parts import without_autocast
+from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Limits, Sequences, encode_texts
 from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
 from quincunx.recipes.retrieval.model.poly_encoder import PolyEncoder
 
@@ -97,7 +99,7 @@ class InnerProduct:
     model: BiEncoder
     runtime: Runtime
     cosine: bool
-    tokens: int = TOKENS
+    tokens: int | Limits = TOKENS
     validator: Validator | None = None
 
     def documents(self, texts: Sequences) -> Tensor:
@@ -117,7 +119,8 @@ class InnerProduct:
         """Return all scores `[Q, N]` of a small corpus on the CPU, computed on `device` where one is named."""
         left, right = self.queries(queries), self.documents(documents)
         device = device or self.runtime.device
-        return (left.to(device) @ right.to(device).T).cpu()
+        with without_autocast(left.to(device)):
+            return (left.to(device) @ right.to(device).T).cpu()
 
     def _encode(self, texts: Sequences, side: str) -> Tensor:
         validator = self.validator
@@ -139,7 +142,7 @@ class Poly:
 
     model: PolyEncoder
     runtime: Runtime
-    tokens: int = TOKENS
+    tokens: int | Limits = TOKENS
 
     def documents(self, texts: Sequences) -> Tensor:
         """Return the corpus's vectors `[N, D]`."""
@@ -154,26 +157,33 @@ class Poly:
         return self._codes(texts)[0]
 
     def rank(self, texts: Sequences, documents: Tensor, k: int, device: torch.device | None = None) -> Found:
-        """Return the k best of the corpus's vectors for each query; computed where the model is, which scores them."""
-        device = self.runtime.device
-        codes, mask = self._codes(texts)
-        codes, mask, documents = codes.to(device), mask.to(device), documents.to(device)
+        """Return the k best of the corpus's vectors for each query, scored on `device`; None: where the model is."""
+        device = device or self.runtime.device
+        codes, mask = (part.to(device) for part in self._codes(texts))
+        documents, scorer = documents.to(device), self._scorer(device)
 
         def score(q0: int, q1: int, d0: int, d1: int) -> Tensor:
-            with torch.no_grad():
-                return self.model.score(codes[q0:q1], mask[q0:q1], documents[d0:d1])
+            with torch.no_grad(), without_autocast(codes):
+                return scorer(codes[q0:q1], mask[q0:q1], documents[d0:d1])
 
         return search_by(score, len(codes), len(documents), k)
 
     def scores(self, queries: Sequences, documents: Sequences, device: torch.device | None = None) -> Tensor:
-        """Return all scores `[Q, N]` of a small corpus on the CPU; they need the model, so `device` is the model's."""
-        model_device = self.runtime.device
+        """Return all scores `[Q, N]` of a small corpus on the CPU, computed on `device` where one is named."""
+        device = device or self.runtime.device
         codes, mask = self._codes(queries)
-        with torch.no_grad():
-            found = self.model.score(
-                codes.to(model_device), mask.to(model_device), self.documents(documents).to(model_device)
-            )
+        codes, vectors = codes.to(device), self.documents(documents)
+        with torch.no_grad(), without_autocast(codes):
+            found = self._scorer(device)(codes, mask.to(device), vectors.to(device))
         return found.float().cpu()
+
+    def _scorer(self, device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return the model's `score` on a device: what it has weights of is copied there if it lies elsewhere."""
+        mixer, similarity = self.model.mixer, self.model.similarity
+        if mixer is None or device == self.runtime.device:
+            return self.model.score
+        moved = copy.deepcopy(mixer).to(device)
+        return lambda codes, mask, documents: moved.scores(codes, mask, documents, similarity)
 
     def _codes(self, texts: Sequences) -> tuple[Tensor, Tensor]:
         """Return codes `[Q, m, D]` and where there are any `[Q, m]`."""
@@ -188,7 +198,7 @@ class Poly:
 
 
 def ranker(
-    model: Any, runtime: Runtime, *, cosine: bool, tokens: int = TOKENS, validator: Validator | None = None
+    model: Any, runtime: Runtime, *, cosine: bool, tokens: int | Limits = TOKENS, validator: Validator | None = None
 ) -> Encodes:
     """Return how a model ranks.
 
@@ -196,7 +206,7 @@ def ranker(
         model: A bi- or poly-encoder.
         runtime: Where it computes.
         cosine: Bring a bi-encoder's vectors to length 1; not looked at with a validator.
-        tokens: Computed at once.
+        tokens: What is computed at once.
         validator: Of a bi-encoder: how its output becomes vectors.
     """
     if isinstance(model, PolyEncoder):

@@ -23,7 +23,7 @@ from quincunx.index.lexical import Lexical
 from quincunx.metrics.record import Evaluation
 from quincunx.recipes.retrieval.data.cross_source import TokenizePairs
 from quincunx.recipes.retrieval.evaluate.full import Corpus, FullEvaluator
-from quincunx.recipes.retrieval.evaluate.vectors import TOKENS
+from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Limits
 
 WINDOW = 512
 """Pairs tokenized and sorted together."""
@@ -39,7 +39,8 @@ class RerankEvaluator:
     measures: Sequence[str]
     candidates: int = 100
     ties: str = "trec"
-    tokens: int = TOKENS
+    tokens: int | Limits = TOKENS
+    """What is computed at once."""
 
     def __call__(self, model: nn.Module, runtime: Runtime, plan: Plan) -> Evaluation:
         """Return the measures of the new order, those of BM25's own as `bm25_...`, and every query's values."""
@@ -82,16 +83,22 @@ class _FirstStage:
 
 
 def score_pairs(
-    model: Any, tokenize: TokenizePairs, queries: Sequence[Any], documents: Sequence[Any], runtime: Runtime, limit: int
+    model: Any,
+    tokenize: TokenizePairs,
+    queries: Sequence[Any],
+    documents: Sequence[Any],
+    runtime: Runtime,
+    limit: int | Limits,
 ) -> NDArray[np.float32]:
     """Return a cross-encoder's score of each query with the document beside it [P], in batches of like length."""
+    most = Limits.of(limit)
     scores = np.empty(len(queries), np.float32)
     order = np.argsort([-len(q) - len(d) for q, d in zip(queries, documents, strict=True)], kind="stable")
     for start in range(0, len(order), WINDOW):
         window = order[start : start + WINDOW]
         tokens, types = tokenize([queries[p] for p in window], [documents[p] for p in window])
         lengths = torch.tensor([len(one) for one in tokens])
-        for chunk in cut(len(tokens), lengths, None, limit) or [torch.arange(len(tokens))]:
+        for chunk in cut(len(tokens), lengths, most.texts, most.tokens) or [torch.arange(len(tokens))]:
             places = chunk.tolist()
             width = int(lengths[chunk].max())
             batch = _padded([tokens[place] for place in places], width, tokenize.padding).to(runtime.device)

@@ -6,7 +6,7 @@ N texts, D width, B texts of a batch, S tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,21 @@ TOKENS = 8192
 """Tokens computed at once, padding counted; more is no faster on a CPU, where larger batches leave the caches."""
 WINDOW = 2048
 """Texts tokenized and sorted together."""
+
+
+class Limits(NamedTuple):
+    """What is computed at once, at most."""
+
+    tokens: int = TOKENS
+    """Padding counted; a longer text is computed by itself."""
+    texts: int | None = None
+    """Texts, of a cross-encoder pairs; None: as many as the tokens allow."""
+
+    @classmethod
+    def of(cls, value: int | Limits) -> Limits:
+        """Return limits as they are, and a number as one of tokens alone."""
+        return value if isinstance(value, Limits) else cls(value)
+
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 """`encode(tokens [B, S], lengths [B])` returns tensors `[B, ...]` whose further sizes are always the same."""
@@ -39,7 +54,12 @@ class Sequences(Protocol):
 
 
 def encode_texts(
-    encode: Encode, texts: Sequences, runtime: Runtime, *, tokens: int = TOKENS, only: Sequence[int] | None = None
+    encode: Encode,
+    texts: Sequences,
+    runtime: Runtime,
+    *,
+    tokens: int | Limits = TOKENS,
+    only: Sequence[int] | None = None,
 ) -> tuple[Tensor, ...]:
     """Return what `encode` gives for the texts, `[N, ...]` on the CPU, those numbered by `only` or all of them.
 
@@ -59,18 +79,21 @@ def encode_texts(
     return result
 
 
-def batches(texts: Sequences, numbers: NDArray[np.int64], limit: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def batches(
+    texts: Sequences, numbers: NDArray[np.int64], limit: int | Limits
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (places in `numbers`, tokens `[B, S]`, lengths `[B]`), longest texts first.
 
     The longest come first so that what does not fit into memory shows at once. Lengths may be estimates: a window of
     texts is sorted again once it is tokenized.
     """
+    most = Limits.of(limit)
     order = np.argsort(-texts.lengths[numbers], kind="stable")
     for start in range(0, len(order), WINDOW):
         window = order[start : start + WINDOW]
         found = [texts.tokens(int(number)) for number in numbers[window]]
         lengths = torch.tensor([len(sequence) for sequence in found])
-        for chunk in reversed(cut(len(found), lengths, None, limit) or [torch.arange(len(found))]):
+        for chunk in reversed(cut(len(found), lengths, most.texts, most.tokens) or [torch.arange(len(found))]):
             picked = lengths[chunk]
             batch = np.zeros((len(chunk), max(1, int(picked.max()))), np.int64)
             for row, place in enumerate(chunk.tolist()):

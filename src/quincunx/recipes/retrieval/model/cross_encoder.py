@@ -8,13 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from quincunx.errors import UsageError
+from quincunx.nn.attention.parts import without_autocast
 from quincunx.nn.pretrained.facts import padding_id, position_limit, takes_types
 from quincunx.recipes.retrieval.model.text_encoder import run_backbone, switch_on_checkpointing, valid_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+class ScoreHead(nn.Linear):
+    """A linear map to one score, in its weights' precision whatever autocast says: bf16 would give many documents of a
+    query the same score."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `[B, 1]` of `[B, D]`."""
+        with without_autocast(input):
+            return functional.linear(input.to(self.weight.dtype), self.weight, self.bias)
 
 
 class CrossEncoder(nn.Module):
@@ -41,6 +53,9 @@ class CrossEncoder(nn.Module):
         self.model = model
         self.limit = position_limit(model)
         self.padding = padding_id(model)
+        for module in model.modules():
+            if type(module) is nn.Linear and module.out_features == 1:
+                module.__class__ = ScoreHead  # the same parameters under the same names
         self.typed = takes_types(model)
         """Whether the model tells query and document apart by type ids."""
         if gradient_checkpointing:
