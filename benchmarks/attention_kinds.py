@@ -6,6 +6,7 @@ work: `--part 1/2` and `--part 2/2` train every other run, and calling it once m
 
     OMP_NUM_THREADS=2 python benchmarks/attention_kinds.py                                  # ListOps, 20 to 100 tokens
     OMP_NUM_THREADS=2 python benchmarks/attention_kinds.py --suite listops-long
+    OMP_NUM_THREADS=2 python benchmarks/attention_kinds.py --suite positions             # learned and fixed ones
     OMP_NUM_THREADS=2 python benchmarks/attention_kinds.py --suite pathfinder
     OMP_NUM_THREADS=2 python benchmarks/attention_kinds.py --suite text --data FOLDER       # movie reviews, JSON lines
 """
@@ -18,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from experiments import Wanted, add_options, train_all
 from measure import machine
-from rich.console import Console
 
-from quincunx import Run, train
-from quincunx.console import ConsoleCallback
 from quincunx.report.compare import compare, render
 
 BUNDLED = "attention.options.hrr-bundled"
@@ -30,6 +29,7 @@ TPR = "attention.options.tpr"
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "softmax": ("attention.kind=softmax",),
+    "softmax-fixed": ("attention.kind=softmax", "encoder.positions=fixed"),
     "none": ("attention.kind=none",),
     "hrr-individual": ("attention.kind=hrr-individual",),
     "hrr-quadratic": ("attention.kind=hrr-quadratic",),
@@ -58,7 +58,10 @@ class Suite:
 
 EXAMPLES = Path("examples/long_range")
 SUITES = {
-    "listops": Suite(EXAMPLES / "listops_short.yaml", tuple(VARIANTS), (1, 2, 3)),
+    "listops": Suite(
+        EXAMPLES / "listops_short.yaml", tuple(kind for kind in VARIANTS if kind != "softmax-fixed"), (1, 2, 3)
+    ),
+    "positions": Suite(EXAMPLES / "listops_short.yaml", ("softmax", "softmax-fixed"), (1, 2, 3)),
     "listops-long": Suite(EXAMPLES / "listops_long.yaml", ("softmax", "hrr-cleanup", "none"), (1,)),
     "pathfinder": Suite(EXAMPLES / "pathfinder_small.yaml", ("softmax", "hrr-cleanup"), (1, 2, 3)),
     "text": Suite(
@@ -74,29 +77,22 @@ def main() -> None:
     """Train what is not trained yet, then print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=SUITES, default="listops")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the suites' folders")
+    add_options(parser, "SUITE", pilot=False)
     parser.add_argument("--data", type=Path, help="folder of the task's files, where it is not generated")
-    parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--kinds", nargs="+", choices=VARIANTS)
-    parser.add_argument("--part", metavar="I/N", help="train only every N-th run, from the I-th, and print nothing")
     chosen = parser.parse_args()
     suite = SUITES[chosen.suite]
     folder = chosen.out / chosen.suite
     # seed by seed, so that what slows the machine down meets all kinds
     wanted = [(seed, kind) for seed in chosen.seeds or suite.seeds for kind in chosen.kinds or suite.variants]
-    start, step = (int(number) for number in (chosen.part or "1/1").split("/"))
-    for seed, kind in wanted[start - 1 :: step]:
-        path = folder / f"{kind}-{seed}"
-        if (path / "summary.json").is_file() and Run(path).summary.get("state") == "finished":
-            continue
-        print(f"{path}:", flush=True)
-        changes = [f"seed={seed}", *suite.changes, *VARIANTS[kind], f"run.dir={path}"]
-        if chosen.data is not None:
-            changes.append(f"data.path={chosen.data}")
-        begun = (path / "config.yaml").is_file()
-        train(suite.config, *changes, resume=begun, callbacks=[ConsoleCallback(Console())])
+    data = [] if chosen.data is None else [f"data.path={chosen.data}"]
+    runs = [
+        Wanted(folder / f"{kind}-{seed}", (f"seed={seed}", *suite.changes, *VARIANTS[kind], *data))
+        for seed, kind in wanted
+    ]
+    train_all(suite.config, runs, chosen.part)
     if chosen.part is None:
-        found = compare([folder / f"{kind}-{seed}" for seed, kind in wanted], against="softmax", tables=True)
+        found = compare([run.path for run in runs], against="softmax", tables=True)
         print(f"\n{machine(torch.get_num_threads())}; {suite.config}\n\n{render(found, 'markdown')}")
 
 

@@ -6,10 +6,12 @@ so that a text's words are its tokens.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,7 +203,8 @@ def sentence_transformers(
     )
     given = (torch.optim.SGD(model.parameters(), lr=1.0), None) if sgd else (None, None)
     trainer = SentenceTransformerTrainer(model, arguments, data, loss=loss, callbacks=[Observer()], optimizers=given)
-    trainer.train()
+    with redirect_stdout(io.StringIO()):  # it prints every line of its log
+        trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     weights = {
         name.split("auto_model.")[-1].removeprefix("0.model."): value.detach()

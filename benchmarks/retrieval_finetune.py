@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import Values, Wanted, add_options, evaluation, less, needs, of_part, over_seeds, require, train_all
 from measure import machine, table
-from retrieval_runs import Values, Wanted, add_options, evaluation, less, needs, of_part, over_seeds, require, train_all
 
 from quincunx import load
 from quincunx.config.plan import Plan, make_plan

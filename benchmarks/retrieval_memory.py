@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import Values, Wanted, add_options, evaluation, less, needs, over_seeds, require, train_all
 from measure import machine, table
-from retrieval_runs import Values, Wanted, add_options, evaluation, less, needs, over_seeds, require, train_all
 
 from quincunx.index.lexical import Lexical
 from quincunx.metrics.intervals import bootstrap_mean

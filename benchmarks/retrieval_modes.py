@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import Values, Wanted, add_options, less, needs, of_part, over_seeds, require, train_all
 from measure import machine, table
 from numpy.typing import NDArray
-from retrieval_runs import Values, Wanted, add_options, less, needs, of_part, over_seeds, require, train_all
 
 from quincunx import Run
 from quincunx.index.lexical import Lexical

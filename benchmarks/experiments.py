@@ -1,4 +1,4 @@
-"""What the experiments on retrieval share: runs that are trained once, go on where they were cut off, and are compared.
+"""What experiments of several runs share: runs that are trained once, go on where they were cut off, and are compared.
 
 A run is a folder; one that is finished is not trained again, one that was cut off goes on from its checkpoint. Runs
 repeat bit for bit, so that several processes may share them (`--part 1/2` and `--part 2/2`).
@@ -49,14 +49,15 @@ class Wanted:
         return Run(self.path).summary.get("seconds", float("nan")) / 60
 
 
-def add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the options that every experiment has; `name` is its folder's."""
+def add_options(parser: argparse.ArgumentParser, name: str, *, pilot: bool = True) -> None:
+    """Add the options that every experiment has; `name` is its folder's, `pilot` whether settings are chosen first."""
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), help=f"folder in which {name}/ is made; default: runs"
     )
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--part", metavar="I/N", help="train only every N-th run, from the I-th, and print no table")
-    parser.add_argument("--pilot", action="store_true", help="only the runs by which settings are chosen")
+    if pilot:
+        parser.add_argument("--pilot", action="store_true", help="only the runs by which settings are chosen")
 
 
 def needs(**modules: str) -> None:
@@ -76,7 +77,10 @@ def of_part(items: Sequence[Item], part: str | None) -> Iterator[Item]:
 
 
 def train_all(
-    config: Mapping[str, Any], wanted: Sequence[Wanted], part: str | None = None, callbacks: Sequence[Callback] = ()
+    config: Mapping[str, Any] | Path,
+    wanted: Sequence[Wanted],
+    part: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train what is not finished yet of the runs that fall to a part; SystemExit where a signal stops one."""
     for run in of_part(wanted, part):
