@@ -143,14 +143,7 @@ class _Scanner:
             return self._members(start, path) if letter == "{" else self._items(start, path)
         if letter in ('"', "'"):
             return self._string(path)
-        word = _WORD.match(self._text, start)
-        if not word:
-            found = f"`{letter}`" if letter else "the end of the file"
-            self._stop(
-                start, f"a value was expected, found {found}", "write the value, or remove what asks for it", path
-            )
-        self._at = word.end()
-        return self._word(word[0], start, path)
+        return self._word(self._run("a value", "the value", path), start, path)
 
     def _word(self, word: str, start: int, path: KeyPath) -> Any:
         """Return the value of an unquoted run of letters and digits."""
@@ -208,14 +201,20 @@ class _Scanner:
         letter, start = self._next(), self._at
         if letter in ('"', "'"):
             return self._string(path, key=True)
+        word = self._run("a key", '"key": value', path)
+        self._complain(start, f"the key {word} has no quotes", f'write "{word}"', (*path, word))
+        return word
+
+    def _run(self, wanted: str, form: str, path: KeyPath) -> str:
+        """Read an unquoted run of letters and digits; where there is none, stop and say what was wanted."""
+        start, letter = self._at, self._next()
         word = _WORD.match(self._text, start)
         if not word:
             found = f"`{letter}`" if letter else "the end of the file"
             self._stop(
-                start, f"a key was expected, found {found}", 'write "key": value, or remove what asks for it', path
+                start, f"{wanted} was expected, found {found}", f"write {form}, or remove what asks for it", path
             )
         self._at = word.end()
-        self._complain(start, f"the key {word[0]} has no quotes", f'write "{word[0]}"', (*path, word[0]))
         return word[0]
 
     def _colon(self, key: str) -> bool:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from quincunx.runs.files import sync
+
 
 class BeingWritten(Exception):
     """Another process is writing the file."""
@@ -56,11 +58,7 @@ def finish(file: IO[bytes], target: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     Path(file.name).replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(target.parent)
 
 
 def _open(path: Path) -> IO[bytes]:

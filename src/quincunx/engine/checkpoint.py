@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from quincunx.errors import CheckpointError, RunError
+from quincunx.runs.files import sync
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -144,7 +144,7 @@ class Checkpoints:
     def _mark_best(self, path: Path) -> None:
         draft = self.folder / ".draft-best.json"
         draft.write_text(json.dumps({"name": path.name}), encoding="utf-8")
-        _sync(draft)
+        sync(draft)
         draft.replace(self.folder / "best.json")
 
     def _prune(self) -> None:
@@ -256,19 +256,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _sync_folder(folder: Path, *, files: bool = True) -> None:
     if files:
         for path in folder.iterdir():
-            _sync(path)
-    _sync(folder)
+            sync(path)
+    sync(folder)
 
 
 def _write_failed(folder: Path, update: int, error: Exception) -> RunError:

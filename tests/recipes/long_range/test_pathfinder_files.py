@@ -19,7 +19,6 @@ from quincunx.recipes.long_range.data.pathfinder import (
     generated,
     images,
     preset,
-    read_manifest,
     read_official,
 )
 from quincunx.recipes.long_range.data.pathfinder import export as export_module
@@ -104,7 +103,7 @@ def test_metadata_have_the_published_columns(tmp_path, batches_of_five):
 
 def test_the_manifest_holds_settings_and_a_hash_of_the_content(tmp_path, batches_of_five):
     generate(tmp_path, COUNTS, SMALL)
-    manifest = read_manifest(tmp_path)
+    manifest = export_module.SET.read(tmp_path)
     facts = json.loads((tmp_path / "pathfinder.json").read_text())
     assert facts["parameters"]["contour_length"] == 3
     assert facts["parameters"]["margins"] == [1]
@@ -161,7 +160,7 @@ def test_an_interrupted_set_goes_on_where_it_stopped(tmp_path, batches_of_five):
 
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "set", COUNTS, SMALL, interrupt)
-    assert read_manifest(tmp_path / "set").sha256 is None
+    assert export_module.SET.read(tmp_path / "set").sha256 is None
     progress = []
     generate(tmp_path / "set", COUNTS, SMALL, lambda *done: progress.append(done))
     assert progress == [(20, 22), (22, 22)]

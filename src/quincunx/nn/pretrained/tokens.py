@@ -1,16 +1,18 @@
-"""Texts to arrays of token ids, special tokens round them, and the same for pairs: plain arrays in and out.
+"""Texts to arrays of bare token ids, and the special tokens that belong round one text and round two.
 
-Texts go through the tokenizer's own compiled part in one call, bare; cutting and special tokens are added here, so that
-the tokenizer's state is never changed. S tokens of one text.
+Texts go through the tokenizer's own compiled part in one call, uncut; whoever cuts them puts the special tokens round
+what is left. S tokens of one text.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,142 +27,103 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class PairForm:
-    """The special tokens round a query and a document that are read as one sequence.
+    """The special tokens before, between and after two texts read as one sequence, and the type ids of all five parts.
 
-    prefix  query  middle  document  suffix
-    [CLS]   q q q  [SEP]   d d d d   [SEP]
-      0     0 0 0    0     1 1 1 1     1     types
+    [CLS]  q q q  [SEP]  d d d d  [SEP]     ids
+      0    0 0 0    0    1 1 1 1    1       types
     """
 
-    prefix: Ids
-    middle: Ids
-    suffix: Ids
-    types: tuple[int, int] = (0, 1)
-    """Type id of the first text, prefix and middle; and of the second with the suffix."""
+    special: Sequence[Ids]
+    """Three: before, between and after."""
+    special_types: Sequence[Ids]
+    text_types: Sequence[int]
+    """Of the first text, of the second."""
 
-    def join(
-        self, query: Ids, document: Ids, max_length: int, max_query: int | None = None
-    ) -> tuple[Ids, NDArray[np.int32]]:
-        """Return one sequence of a pair and its type ids, both int32 `[S]`, S at most `max_length`.
+    @property
+    def size(self) -> int:
+        """The number of special tokens."""
+        return sum(map(len, self.special))
 
-        The query is kept first: it is cut after `max_query` tokens, or where the sequence is full; the document gets
-        what is left. All special tokens stay.
+    def tokens(self, query: Ids, document: Ids) -> Ids:
+        """Return the sequence [S] of two texts' bare tokens."""
+        before, between, after = self.special
+        return np.concatenate([before, query, between, document, after])
 
-        Args:
-            query: Bare token ids, without special tokens.
-            document: The same.
-            max_length: Of the sequence, special tokens included.
-            max_query: Of the query, without them; None: the whole sequence.
-
-        Raises:
-            UsageError: The sequence cannot even hold the special tokens.
-        """
-        room = max_length - len(self.prefix) - len(self.middle) - len(self.suffix)
-        if room < 0:
-            raise UsageError(
-                f"a pair needs more than {max_length} tokens for its special tokens alone: raise the limit"
-            )
-        query = query[: room if max_query is None else min(room, max_query)]
-        document = document[: room - len(query)]
-        tokens = np.concatenate([self.prefix, query, self.middle, document, self.suffix])
-        types = np.full(len(tokens), self.types[1], np.int32)
-        types[: len(self.prefix) + len(query) + len(self.middle)] = self.types[0]
-        return tokens, types
+    def types(self, query: int, document: int) -> Ids:
+        """Return the type ids [S] of two texts of so many bare tokens."""
+        before, between, after = self.special_types
+        first, second = (np.full(n, kind, np.int32) for n, kind in zip((query, document), self.text_types, strict=True))
+        return np.concatenate([before, first, between, second, after])
 
 
 class Tokens:
-    """A tokenizer as a function of texts.
+    """What a tokenizer makes of texts; a copy of it, so that no use of one changes the other.
 
     Args:
         tokenizer: A fast one of the transformers library.
 
     Raises:
-        UsageError: It is none of those.
+        UsageError: It is none of those, or makes nothing of any text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if not tokenizer.is_fast:
-            raise UsageError(
-                f"{type(tokenizer).__name__} has no fast form: save one once (a tokenizer.json), or choose another"
-            )
-        self.tokenizer = tokenizer
         fast: Any = tokenizer
-        self._backend = fast.backend_tokenizer
-        pair = fast("a", "b", return_token_type_ids=True)
-        ids = np.array(pair["input_ids"], np.int32)
-        sequence = [2 if place is None else place for place in pair.sequence_ids(0)]
-        first, second = _span(sequence, 0), _span(sequence, 1)
-        types = pair["token_type_ids"]
-        self.pair = PairForm(
-            ids[: first.start], ids[first.stop : second.start], ids[second.stop :], (types[0], types[-1])
-        )
-        """The special tokens of pairs."""
-        single = fast("a")
-        ids = np.array(single["input_ids"], np.int32)
-        text = _span([2 if place is None else place for place in single.sequence_ids(0)], 0)
-        self.prefix, self.suffix = ids[: text.start], ids[text.stop :]
-        """The special tokens before and after a single text."""
-
-    @property
-    def padding(self) -> int:
-        """The id that stands for padding; 0 where the tokenizer has none, which changes nothing: it is masked."""
-        value = self.tokenizer.pad_token_id
-        return value if isinstance(value, int) else 0
-
-    def tokenize(
-        self, texts: Sequence[str], *, max_length: int, prompt: str = "", truncate: Literal["right", "left"] = "right"
-    ) -> list[Ids]:
-        """Return the token ids `[S]` of each text with its special tokens, at most `max_length` of them.
-
-        Args:
-            texts: Any number.
-            max_length: Tokens of the longest, special ones included.
-            prompt: Written before each text.
-            truncate: The end at which a longer text loses tokens; special tokens are kept.
-
-        Raises:
-            UsageError: `max_length` leaves no room beside the special tokens, or the prompt is on the end cut off.
-        """
-        room = max_length - len(self.prefix) - len(self.suffix)
-        if room < 1:
+        name = fast.name_or_path or type(fast).__name__
+        if not fast.is_fast:
             raise UsageError(
-                f"max_length {max_length} leaves no room beside {len(self.prefix) + len(self.suffix)} special tokens"
+                f"the tokenizer {name} has no fast form (a tokenizer.json), and only such are read; choose an encoder "
+                "that has one, or save it in that form once"
             )
-        if prompt and truncate == "left":
-            raise UsageError("texts cut on the left would lose their prompt: cut them on the right")
-        kept = slice(None, room) if truncate == "right" else slice(-room, None)
-        return [np.concatenate([self.prefix, ids[kept], self.suffix]) for ids in self.bare(texts, prompt)]
-
-    def bare(self, texts: Sequence[str], prompt: str = "") -> list[Ids]:
-        """Return the token ids `[S]` of each text alone, prompt included: uncut, no special tokens; for `pair.join`."""
-        full = [prompt + text for text in texts] if prompt else list(texts)
-        # whatever cutting and padding a call through the tokenizer left switched on is put back afterwards
-        truncation, padding = self._backend.truncation, self._backend.padding
+        self._backend = copy.deepcopy(fast.backend_tokenizer)
         self._backend.no_truncation()
         self._backend.no_padding()
-        try:
-            encoded = self._backend.encode_batch_fast(full, add_special_tokens=False)
-        finally:
-            if truncation is not None:
-                self._backend.enable_truncation(**truncation)
-            if padding is not None:
-                self._backend.enable_padding(**padding)
-        return [np.array(one.ids, np.int32) for one in encoded]
+        self._split = bool(fast.split_special_tokens)
+        self.padding: int | None = fast.pad_token_id
+        """The id that stands for padding."""
+        text = self._any_text()
+        if text is None:
+            raise UsageError(f"the tokenizer {name} makes no token of any text; choose another")
+        found = self._backend.encode(text)
+        (self.prefix, self.suffix), _ = _around(found.ids, found.sequence_ids, 1)
+        """The special tokens before and after a single text."""
+        found = self._backend.encode(text, text)
+        special, _ = _around(found.ids, found.sequence_ids, 2)
+        self.pair = PairForm(special, *_around(found.type_ids, found.sequence_ids, 2))
+        """The special tokens of pairs."""
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides what becomes of a text, for caches; how a call cut or padded is no part of it."""
         state = json.loads(self._backend.to_str())
-        state.pop("truncation", None)
-        state.pop("padding", None)
-        pair = [part.tolist() for part in (self.pair.prefix, self.pair.middle, self.pair.suffix)]
-        forms = [self.prefix.tolist(), self.suffix.tolist(), pair, self.pair.types, self.tokenizer.pad_token_id]
-        names = self.tokenizer.special_tokens_map
-        content = json.dumps([state, forms, names], sort_keys=True, default=str)
+        pair = [[part.tolist() for part in parts] for parts in (self.pair.special, self.pair.special_types)]
+        forms = [self.prefix.tolist(), self.suffix.tolist(), *pair, list(self.pair.text_types)]
+        content = json.dumps([state, forms, self._split, self.padding], sort_keys=True)
         return blake2b(content.encode(), digest_size=16).hexdigest()
 
+    def bare(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the token ids `[S]` of each text: uncut, without special tokens."""
+        self._backend.encode_special_tokens = self._split  # which a copy in another process would have lost
+        return [np.array(one.ids, np.int32) for one in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
 
-def _span(sequence: Sequence[int], text: int) -> slice:
-    """Return where a text's tokens lie; nowhere, before all, where the tokenizer made none of it."""
-    places = [place for place, value in enumerate(sequence) if value == text]
-    return slice(places[0], places[-1] + 1) if places else slice(0, 0)
+    def _any_text(self) -> str | None:
+        """Return a text of which the tokenizer makes at least one token: what stands round that is special."""
+        known = map(self._backend.id_to_token, range(self._backend.get_vocab_size()))
+        texts = (text for text in chain(["a"], known) if text)
+        return next((text for text in texts if self._backend.encode(text, add_special_tokens=False).ids), None)
+
+
+def _around(values: Sequence[int], owners: Sequence[int | None], texts: int) -> tuple[list[Ids], list[int]]:
+    """Split what belongs to the places of a sequence at its texts, of which each has at least one place.
+
+    Args:
+        values: One a place.
+        owners: The number of the text that a place is of, None for special tokens.
+        texts: How many there are.
+
+    Returns:
+        The values before, between and after the texts, and the value of each text's first place.
+    """
+    starts = [owners.index(text) for text in range(texts)]
+    ends = [len(owners) - owners[::-1].index(text) for text in range(texts)]
+    borders = zip([0, *ends], [*starts, len(owners)], strict=True)
+    return [np.array(values[start:end], np.int32) for start, end in borders], [values[start] for start in starts]

@@ -12,7 +12,7 @@ import pytest
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.retrieval.data import code_search, load_collection
 from quincunx.recipes.retrieval.data.code_search import (
-    MANIFEST_NAME,
+    SET,
     chosen,
     distinct,
     generate,
@@ -237,7 +237,7 @@ def names_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-FILES = {"corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv", MANIFEST_NAME}
+FILES = {"corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv", SET.manifest_name}
 
 
 def test_a_set_is_a_beir_folder_with_modules_on_one_side(library, tmp_path):
@@ -275,14 +275,14 @@ def test_the_same_request_gives_the_same_bytes_and_keeps_what_is_there(library, 
 
 def test_other_data_is_left_alone(library, tmp_path):
     generate(tmp_path / "out", seed=3)
-    with pytest.raises(UsageError, match="made otherwise"):
+    with pytest.raises(UsageError, match="a code search set made with other settings"):
         generate(tmp_path / "out", seed=4)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/corpus.jsonl").write_text("mine")
-    with pytest.raises(UsageError, match=r"already holds corpus.jsonl, not made by this command"):
+    with pytest.raises(UsageError, match=r"already holds corpus.jsonl, not made by this generator"):
         generate(tmp_path / "other")
     assert (tmp_path / "other/corpus.jsonl").read_text() == "mine"
-    (tmp_path / "out" / MANIFEST_NAME).write_text("{}")
+    (tmp_path / "out" / SET.manifest_name).write_text("{}")
     with pytest.raises(DataError, match="is not a manifest"):
         generate(tmp_path / "out", seed=3)
     with pytest.raises(UsageError, match="a limit of 0 pairs leaves none"):
@@ -315,7 +315,7 @@ def test_the_verb_says_what_it_made(library, cli, work):
     assert re.search(
         r"out: 60 pairs \(train \d+, dev \d+, test \d+\) from 42 modules of the standard library", said.out
     )
-    manifest = json.loads((work / "out" / MANIFEST_NAME).read_text())
+    manifest = json.loads((work / "out" / SET.manifest_name).read_text())
     assert (manifest["limit"], manifest["seed"], sum(manifest["counts"].values())) == (60, 3, 60)
     failed = cli("data", "stdlib-code-search", "--out", "new", "--packages", "nowhere, other")
     assert (failed.code, failed.out) == (2, "") and "no installed package 'nowhere'" in failed.err

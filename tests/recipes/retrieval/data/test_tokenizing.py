@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quincunx.errors import UsageError
+from quincunx.nn.pretrained import train_tokenizer
 from quincunx.recipes.retrieval.data.texts import Texts
 from quincunx.recipes.retrieval.data.tokenised import KeptTokens
-from quincunx.recipes.retrieval.data.tokenizing import PairSide, PairTokenizer, TextTokenizer, tokenizer_fingerprint
+from quincunx.recipes.retrieval.data.tokenizing import PairSide, PairTokenizer, TextTokenizer
+from small_encoders import SENTENCES
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -35,6 +40,10 @@ def tokenizer(words: list[str] = WORDS, **settings: Any) -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **{**special, **settings})
 
 
+def fingerprint(made: Any) -> str:
+    return TextTokenizer(made, 9).request["tokenizer"]
+
+
 def ids(found) -> list[list[int]]:
     return [tokens.tolist() for tokens in found]
 
@@ -53,6 +62,21 @@ def test_texts_are_cut_with_their_special_tokens_kept():
     assert tokenize.padding == PAD
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("truncate", ["right", "left"])
+@pytest.mark.parametrize("limit", [3, 8, 100])
+def test_texts_are_cut_as_the_library_cuts_them(kind, truncate, limit):
+    made = train_tokenizer(SENTENCES, vocabulary=320, kind=kind)
+    made.truncation_side = truncate
+    texts = [*SENTENCES, "", "x", "the " * 40]
+    found = TextTokenizer(made, limit, truncate=truncate)(texts)
+    assert ids(found) == made(texts, truncation=True, max_length=limit)["input_ids"]
+    assert all(tokens.dtype == np.int32 for tokens in found)
+    if truncate == "right":
+        asked = TextTokenizer(made, limit, prompt="query: ")(texts)
+        assert ids(asked) == made([f"query: {text}" for text in texts], truncation=True, max_length=limit)["input_ids"]
+
+
 def test_the_callers_tokenizer_stays_as_it_is():
     """Two sides share one, cut on different sides."""
     shared = tokenizer()
@@ -67,16 +91,29 @@ def test_the_callers_tokenizer_stays_as_it_is():
 
 def test_a_fingerprint_changes_with_what_decides_the_tokens_and_with_nothing_else():
     known = tokenizer()
-    print_ = tokenizer_fingerprint(known)
-    assert tokenizer_fingerprint(tokenizer()) == print_
+    print_ = fingerprint(known)
+    assert fingerprint(tokenizer()) == print_
     known(["a b c"], truncation=True, max_length=3, padding="max_length")
-    assert tokenizer_fingerprint(known) == print_, "how it was called is no part of it"
+    assert fingerprint(known) == print_, "how it was called is no part of it"
     others = [tokenizer([*WORDS, "f"]), tokenizer([*WORDS[:-2], "e", "d"]), tokenizer(pad_token="[UNK]")]
     lower = tokenizer()
     lower.backend_tokenizer.normalizer = tokenizers.normalizers.Lowercase()
     added = tokenizer()
     added.add_special_tokens({"additional_special_tokens": ["[DOC]"]})
-    assert len({print_, *map(tokenizer_fingerprint, [*others, lower, added])}) == 6
+    framed = tokenizer()
+    framed.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    assert len({print_, *map(fingerprint, [*others, lower, added, framed])}) == 7
+
+
+def test_a_request_holds_what_decides_the_tokens():
+    first = TextTokenizer(tokenizer(), 9)
+    others = {"max_length": 8, "prompt": "query ", "truncate": "left"}
+    for name, value in others.items():
+        found = TextTokenizer(tokenizer(), **{"max_length": 9, name: value}).request
+        assert found == {**first.request, name: value}
+    assert json.loads(json.dumps(first.request)) == first.request
 
 
 def test_another_tokenizer_makes_another_cached_set(tmp_path):
@@ -118,6 +155,13 @@ def test_texts_of_a_pair_get_what_they_would_alone():
     assert ids(both(["a b c d e"], ["a b c d e"])[0]) == [[CLS, C, D, E, SEP, A, B, C, SEP]], "each on its own side"
 
 
+def test_tokenizers_go_to_other_processes():
+    text, pair = TextTokenizer(tokenizer(), 4, truncate="left"), PairTokenizer(tokenizer(), 6)
+    text_there, pair_there = pickle.loads(pickle.dumps((text, pair)))
+    assert ids(text_there(["a b c"])) == [[CLS, B, C, SEP]]
+    assert ids(pair_there(["a b c"], ["d e"])[0]) == [[CLS, A, B, SEP, D, SEP]]
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_pairs_are_cut_as_the_library_cuts_them(data):
@@ -150,6 +194,8 @@ def test_special_tokens_of_a_pair_keep_their_types():
     [
         (lambda: TextTokenizer(tokenizer(), 2), "leaves no room beside 2 special tokens"),
         (lambda: TextTokenizer(tokenizer(pad_token=None), 9), "has no padding token"),
+        (lambda: TextTokenizer(transformers.ByT5Tokenizer(), 9), "ByT5Tokenizer has no fast form .* choose an encoder"),
+        (lambda: PairTokenizer(transformers.ByT5Tokenizer(), 9), "ByT5Tokenizer has no fast form .* choose an encoder"),
         (lambda: TextTokenizer(tokenizer(), 9, prompt="query ", truncate="left"), "would lose their prompt"),
         (lambda: PairTokenizer(tokenizer(), 4), "no room for two texts beside 3 special tokens"),
         (lambda: PairTokenizer(tokenizer(pad_token=None), 9), "has no padding token"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 
 from quincunx.engine.checkpoint import Checkpoints, load_weights
 from quincunx.errors import UsageError
-from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder, document_backbone
+from quincunx.recipes.retrieval.assemble import make_model
+from quincunx.recipes.retrieval.encoders import make_encoders
+from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
 from quincunx.recipes.retrieval.model.text_encoder import Projection, TextEncoder
-from small_encoders import backbone, batch
+from retrieval_guides import loaded
+from small_encoders import backbone, batch, tokenizer
 
 
 def towers(share: str, seed: int = 0, *, pooling: str = "attention") -> BiEncoder:
@@ -25,7 +29,9 @@ def towers(share: str, seed: int = 0, *, pooling: str = "attention") -> BiEncode
         return TextEncoder(own, pooling, projection=Projection.linear(16, 6))
 
     query = side(model)
-    return BiEncoder(query, None if share == "all" else side(document_backbone(model, share)))
+    if share == "all":
+        return BiEncoder(query)
+    return BiEncoder(query, side(copy.deepcopy(model) if share == "nothing" else model))
 
 
 @pytest.mark.parametrize("share", ["all", "backbone", "nothing"])
@@ -88,20 +94,26 @@ def test_weights_of_a_shared_model_start_a_separate_one(tmp_path: Path):
     assert torch.equal(separate.encode(*batch([3, 5]), "document"), expected)
 
 
-def test_sides_of_their_own_start_alike_or_from_another_encoder():
-    model = backbone()
-    copy = document_backbone(model, "nothing")
-    assert copy is not model and all(
-        torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True)
-    )
-    other = backbone("distilbert")
-    assert document_backbone(model, "nothing", other) is other
-    with pytest.raises(UsageError, match="contradict"):
-        document_backbone(model, "backbone", other)
-    with pytest.raises(UsageError, match="unknown share 'some'"):
-        document_backbone(model, "some")
-    mixed = BiEncoder(TextEncoder(model, "cls"), TextEncoder(other, "mean")).eval()
-    assert torch.equal(mixed.encode(*batch([3]), "document"), TextEncoder(other, "mean")(*batch([3])))
+def test_sides_of_their_own_start_alike_or_from_another_encoder(tmp_path: Path):
+    for name in ("bert", "distilbert"):
+        backbone(name).save_pretrained(tmp_path / name)
+        tokenizer().save_pretrained(tmp_path / name)
+    settings = {"recipe": "retrieval", "data": {"path": "d"}, "encoder": {"path": str(tmp_path / "bert")}}
+    expected = TextEncoder(backbone(), "mean").eval()(*batch([3]))
+
+    def made(*overrides: str) -> BiEncoder:
+        config = loaded(settings, "encoder.pooling=mean", "encoder.share=nothing", *overrides).config
+        model = make_model(config, make_encoders(config))
+        assert isinstance(model, BiEncoder) and model.share == "nothing"
+        return model.eval()
+
+    alike = made()
+    assert not {id(p) for p in alike.query.parameters()} & {id(p) for p in alike.document.parameters()}
+    for side in ("query", "document"):
+        assert torch.equal(alike.encode(*batch([3]), side), expected)
+    other = made(f"document.path={tmp_path / 'distilbert'}")
+    assert torch.equal(other.encode(*batch([3]), "query"), expected)
+    assert torch.equal(other.encode(*batch([3]), "document"), TextEncoder(backbone("distilbert"), "mean")(*batch([3])))
 
 
 def test_sides_of_different_widths_and_unknown_sides_are_refused():

@@ -9,7 +9,8 @@ from torch import Tensor
 pytest.importorskip("transformers", reason="the transformers library is not installed")
 
 from quincunx.errors import DataError, UsageError
-from quincunx.nn.pretrained import Tokens, build_backbone
+from quincunx.nn.pretrained import build_backbone
+from quincunx.recipes.retrieval.data.tokenizing import PairTokenizer
 from quincunx.recipes.retrieval.model.cross_encoder import CrossEncoder
 from small_encoders import SENTENCES, SIZES, backbone, tokenizer
 
@@ -23,10 +24,11 @@ def cross(architecture: str = "bert", **options: bool) -> CrossEncoder:
 
 def pairs() -> list[tuple[Tensor, Tensor]]:
     """Return tokens and types of three pairs of different lengths."""
-    tokens = Tokens(tokenizer())
-    texts = [(SENTENCES[0][:9], SENTENCES[1][:8]), ("fox", "dog"), ("quick", SENTENCES[2][:14])]
-    joined = [tokens.pair.join(*tokens.bare(list(pair)), 24) for pair in texts]
-    return [(torch.from_numpy(ids).long(), torch.from_numpy(types).long()) for ids, types in joined]
+    queries, documents = [SENTENCES[0][:9], "fox", "quick"], [SENTENCES[1][:8], "dog", SENTENCES[2][:14]]
+    tokens, types = PairTokenizer(tokenizer(), 24)(queries, documents)
+    assert types is not None
+    rows = zip(tokens, types, strict=True)
+    return [(torch.from_numpy(ids).long(), torch.from_numpy(kinds).long()) for ids, kinds in rows]
 
 
 def padded(rows: list[Tensor], size: int, filling: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 
 from quincunx.errors import UsageError
 from quincunx.nn.poly import ContextCodes, upper_bound
-from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder, document_backbone
+from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
 from quincunx.recipes.retrieval.model.poly_encoder import PolyEncoder
 from quincunx.recipes.retrieval.model.text_encoder import Projection, TextEncoder
 from small_encoders import backbone, batch
@@ -30,7 +32,8 @@ def poly(codes: str = "codes", share: str = "backbone", **options: object) -> Po
     made = ContextCodes(16, **CODES[codes])
     if share == "all":
         return PolyEncoder(TextEncoder(model, "mean"), None, made, **options).double().eval()
-    document = TextEncoder(document_backbone(model, share), "mean", projection=Projection.linear(16, 6))
+    other = copy.deepcopy(model) if share == "nothing" else model
+    document = TextEncoder(other, "mean", projection=Projection.linear(16, 6))
     query = TextEncoder(model, "none", projection=Projection.linear(16, 6))
     return PolyEncoder(query, document, made, **options).double().eval()
 

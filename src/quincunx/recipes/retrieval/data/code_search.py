@@ -6,13 +6,12 @@ pair; `python_functions` says which and how. There is nothing to download. Needs
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from importlib.util import find_spec
@@ -20,8 +19,9 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
+from quincunx.data.generated import GeneratedSet, SetManifest, check_files
 from quincunx.data.order import permutation
-from quincunx.errors import DataError, RunError, UsageError
+from quincunx.errors import DataError, UsageError
 from quincunx.recipes.retrieval.data.python_functions import Pair, is_test, pairs_of, read_source
 from quincunx.recipes.retrieval.data.texts import content_hash
 from quincunx.runs.files import to_json, write_atomically
@@ -30,18 +30,22 @@ from quincunx.seeds import address
 FORMAT = 1
 """Raised whenever the same request would give other pairs or other files."""
 
-MANIFEST_NAME = "code_search.json"
 SHARES = {"train": 80, "dev": 10, "test": 10}
 """Split -> per cent of the modules."""
 
 _HEADER = "query-id\tcorpus-id\tscore\n"
 
 
+NAMES = ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in SHARES))
+"""The files of a set."""
+
+
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(SetManifest):
     """What a mined set is, and what its files must be."""
 
-    format: int
+    REQUEST = ("format", "python", "packages", "seed", "limit")
+
     python: str
     packages: dict[str, str]
     """Package -> version, of those mined beside the standard library."""
@@ -56,16 +60,16 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     """File name -> `{"bytes": int, "sha256": str}`."""
 
-    @property
-    def request(self) -> dict[str, Any]:
-        """The part that determines the rest."""
-        whole = asdict(self)
-        return {name: whole[name] for name in ("format", "python", "packages", "seed", "limit")}
+    def __post_init__(self) -> None:
+        check_files(self.files, NAMES)
 
     @property
     def pairs(self) -> int:
         """The number of pairs of all splits."""
         return sum(self.counts.values())
+
+
+SET = GeneratedSet("code search", "code_search.json", Manifest, NAMES)
 
 
 def generate(out_dir: str | Path, *, packages: Sequence[str] = (), seed: int = 0, limit: int | None = None) -> Manifest:
@@ -97,9 +101,8 @@ def generate(out_dir: str | Path, *, packages: Sequence[str] = (), seed: int = 0
         "seed": seed,
         "limit": limit,
     }
-    present = read_manifest(folder)
-    _refuse_other_data(folder, request, present)
-    if present and not damaged_files(folder, present):
+    present = SET.found(folder, request)
+    if present and not SET.damage(folder, present.files, content=True):
         return present
     skipped: Counter[str] = Counter()
     modules = list(module_files(roots))
@@ -117,14 +120,10 @@ def generate(out_dir: str | Path, *, packages: Sequence[str] = (), seed: int = 0
     manifest = Manifest(
         **request, counts=ordered, modules=len(modules), skipped=dict(sorted(skipped.items())), files=files
     )
-    try:
-        # The manifest goes first: should we be killed before the last file, it tells the next run whose files these
-        # are, and that some are missing.
-        write_atomically(folder / MANIFEST_NAME, to_json(asdict(manifest), indent=2) + b"\n")
+    with SET.writing(folder):
+        SET.write(folder, manifest)
         for name, data in contents.items():
             write_atomically(folder / name, data)
-    except RunError as error:
-        raise DataError(f"cannot write the code search set: {error}") from error
     return manifest
 
 
@@ -210,36 +209,6 @@ def split_of_module(module: str, seed: int) -> str:
     raise AssertionError("the shares add up to 100")
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a folder, None where there is none; DataError for one that cannot be read."""
-    path = folder / MANIFEST_NAME
-    try:
-        manifest = Manifest(**json.loads(path.read_text("utf-8")))
-        sizes = {name: int(facts["bytes"]) for name, facts in manifest.files.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not a manifest of mined code ({error}); delete it to use the folder as it is"
-        ) from None
-    if set(sizes) != set(_names()):
-        raise DataError(f"{path} names the files {', '.join(sizes) or 'none'}; expected {', '.join(_names())}")
-    return manifest
-
-
-def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the names of the files that are missing or not what the manifest says."""
-    return [
-        name
-        for name, facts in manifest.files.items()
-        if not (folder / name).is_file() or sha256((folder / name).read_bytes()).hexdigest() != facts["sha256"]
-    ]
-
-
-def _names() -> list[str]:
-    return ["corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in SHARES)]
-
-
 def _contents(pairs: Sequence[Pair], split_of: Mapping[str, str]) -> dict[str, bytes]:
     """Return what each file is to hold."""
     corpus = b"".join(to_json({"_id": pair.id, "title": "", "text": pair.document}) + b"\n" for pair in pairs)
@@ -251,20 +220,6 @@ def _contents(pairs: Sequence[Pair], split_of: Mapping[str, str]) -> dict[str, b
         for split in SHARES
     }
     return {"corpus.jsonl": corpus, "queries.jsonl": queries, **judged}
-
-
-def _refuse_other_data(folder: Path, request: dict[str, Any], present: Manifest | None) -> None:
-    if present is None:
-        there = [name for name in _names() if (folder / name).exists()]
-        if there:
-            raise UsageError(
-                f"{folder} already holds {', '.join(there)}, not made by this command; choose another folder"
-            )
-    elif present.request != request:
-        raise UsageError(
-            f"{folder} holds a code search set made otherwise ({json.dumps(present.request)}); choose another folder, "
-            "or delete that set"
-        )
 
 
 def _version(package: str) -> str:

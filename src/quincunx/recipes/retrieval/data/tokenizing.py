@@ -5,23 +5,16 @@ N texts or pairs, S tokens of one.
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quincunx.errors import UsageError
-from quincunx.nn.pretrained.tokens import Tokens as BareTokens
+from quincunx.nn.pretrained.tokens import Ids, Tokens
 
-Tokens = NDArray[np.int32]
 Side = Literal["left", "right"]
 
 
@@ -32,50 +25,33 @@ class TextTokenizer:
         """Take a tokenizer of transformers; it is copied, so that neither this nor other uses change it.
 
         Args:
-            tokenizer: A PreTrainedTokenizer of either kind, with a padding token.
+            tokenizer: A fast one, with a padding token.
             max_length: Tokens of the longest text, special ones included.
             prompt: Put before every text.
             truncate: The side on which longer texts lose tokens.
 
         Raises:
-            UsageError: No padding token, no room beside the special tokens, or a prompt on the side that is cut off.
+            UsageError: No fast form, no padding token, no room beside the special tokens, or a prompt on the side
+                that is cut off.
         """
-        if tokenizer.pad_token_id is None:
-            raise UsageError(
-                f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no padding token; add one by "
-                "special tokens, or set tokenizer.pad_token"
-            )
-        special = tokenizer.num_special_tokens_to_add()
-        if max_length <= special:
-            raise UsageError(f"max_length {max_length} leaves no room beside {special} special tokens; raise it")
-        if prompt and truncate == "left":
-            raise UsageError("texts that are cut on the left would lose their prompt; cut them on the right")
-        self._tokenizer = copy.deepcopy(tokenizer)
-        self._tokenizer.truncation_side = truncate
+        self._tokens = Tokens(tokenizer)
+        self.padding: int = _padding(self._tokens, tokenizer)
+        self._cut = _Cut(self._tokens, PairSide(prompt, max_length, truncate))
         self.max_length = max_length
         self.prompt = prompt
         self.truncate: Side = truncate
-        self.padding: int = tokenizer.pad_token_id
         self.request: Mapping[str, Any] = {
-            "tokenizer": tokenizer_fingerprint(tokenizer),
+            "tokenizer": self._tokens.fingerprint,
             "max_length": max_length,
             "prompt": prompt,
             "truncate": truncate,
             "libraries": {name: _version(name) for name in ("transformers", "tokenizers")},
         }
 
-    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+    def __call__(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token ids of each text [S]."""
-        if not texts:
-            return []
-        encoded = self._tokenizer(
-            [self.prompt + text for text in texts],
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return [np.array(ids, np.int32) for ids in encoded["input_ids"]]
+        before, after = self._tokens.prefix, self._tokens.suffix
+        return [np.concatenate([before, ids, after]) for ids in self._cut(texts)]
 
 
 @dataclass(frozen=True)
@@ -108,119 +84,84 @@ class PairTokenizer:
             document: What documents get, likewise.
 
         Raises:
-            UsageError: No padding token, no room beside the special tokens, or a prompt on the side that is cut off.
+            UsageError: No fast form, no padding token, no room beside the special tokens, or a prompt on the side
+                that is cut off.
         """
-        special = tokenizer.num_special_tokens_to_add(pair=True)
-        if max_length < special + 2:
-            raise UsageError(f"max_length {max_length} leaves no room for two texts beside {special} special tokens")
-        if tokenizer.pad_token_id is None:
-            raise UsageError(f"the tokenizer {tokenizer.name_or_path} has no padding token; add one by special tokens")
-        self.query, self.document = query or PairSide(), document or PairSide()
-        alone = tokenizer.num_special_tokens_to_add()
-        for name, side in (("query", self.query), ("document", self.document)):
-            if side.max_length is not None and side.max_length <= alone:
-                raise UsageError(
-                    f"{name}.max_length {side.max_length} leaves no room beside {alone} special tokens; raise it"
-                )
-            if side.prompt and side.truncate == "left":
-                raise UsageError(f"texts that are cut on the left would lose {name}.prompt; cut them on the right")
+        tokens = Tokens(tokenizer)
+        self._form = tokens.pair
+        self._room = max_length - self._form.size
+        if self._room < 2:
+            raise UsageError(
+                f"max_length {max_length} leaves no room for two texts beside {self._form.size} special tokens"
+            )
+        self.padding: int = _padding(tokens, tokenizer)
         self.max_length = max_length
-        self.padding: int = tokenizer.pad_token_id
         self.typed: bool = "token_type_ids" in tokenizer.model_input_names
         """Whether the tokenizer tells the two texts apart by type ids."""
-        self._texts = BareTokens(copy.deepcopy(tokenizer))
-        self._alone, self._room = alone, max_length - special
-        self._form = _PairForm.of(tokenizer)
+        self._query = _Cut(tokens, query or PairSide(), "query")
+        self._document = _Cut(tokens, document or PairSide(), "document")
 
-    def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[list[Tokens], list[Tokens] | None]:
+    def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[list[Ids], list[Ids] | None]:
         """Return the token ids of each pair [S], and their type ids [S] where the tokenizer has such."""
-        pairs = [
-            self._fit(query, document)
-            for query, document in zip(
-                self._cut_alone(queries, self.query), self._cut_alone(documents, self.document), strict=True
-            )
-        ]
+        sides = zip(_each_once(self._query, queries), _each_once(self._document, documents), strict=True)
+        pairs = [self._fit(query, document) for query, document in sides]
         tokens = [self._form.tokens(query, document) for query, document in pairs]
-        return tokens, [
-            self._form.types(len(query), len(document)) for query, document in pairs
-        ] if self.typed else None
+        if not self.typed:
+            return tokens, None
+        return tokens, [self._form.types(len(query), len(document)) for query, document in pairs]
 
-    def _cut_alone(self, texts: Sequence[str], side: PairSide) -> list[Tokens]:
-        """Return the tokens of texts of one side, without special ones; a text that comes again is read once."""
-        different = list(dict.fromkeys(texts))
-        found = dict(zip(different, self._texts.bare(different, side.prompt), strict=True)) if different else {}
-        if side.max_length is not None:
-            room = side.max_length - self._alone
-            found = {text: _cut(tokens, room, side.truncate) for text, tokens in found.items()}
-        return [found[text] for text in texts]
-
-    def _fit(self, query: Tokens, document: Tokens) -> tuple[Tokens, Tokens]:
+    def _fit(self, query: Ids, document: Ids) -> tuple[Ids, Ids]:
         """Return a pair cut to what the sequence holds, the longer text first."""
         shorter = min(len(query), len(document))
         if len(query) + len(document) > self._room:
             least = min(shorter, self._room // 2)
             rooms = (self._room - least, least) if len(query) > len(document) else (least, self._room - least)
-            query = _cut(query, rooms[0], self.query.truncate)
-            document = _cut(document, rooms[1], self.document.truncate)
+            query, document = self._query.fit(query, rooms[0]), self._document.fit(document, rooms[1])
         return query, document
 
 
-@dataclass(frozen=True)
-class _PairForm:
-    """The special tokens before, between and after two texts, and the type ids of all five parts."""
+class _Cut:
+    """Texts of one side to bare token ids, with the prompt and cut to what they would have alone."""
 
-    special: tuple[Tokens, Tokens, Tokens]
-    special_types: tuple[Tokens, Tokens, Tokens]
-    text_types: tuple[int, int]
+    def __init__(self, tokens: Tokens, side: PairSide, name: str | None = None) -> None:
+        """Take the tokenizer and what texts get; UsageError, with the side's name, where that cannot be."""
+        special = len(tokens.prefix) + len(tokens.suffix)
+        setting, prompt = (f"{name}.max_length", f"{name}.prompt") if name else ("max_length", "their prompt")
+        if side.max_length is not None and side.max_length <= special:
+            raise UsageError(f"{setting} {side.max_length} leaves no room beside {special} special tokens; raise it")
+        if side.prompt and side.truncate == "left":
+            raise UsageError(f"texts that are cut on the left would lose {prompt}; cut them on the right")
+        self._tokens = tokens
+        self._side = side
+        self._room = None if side.max_length is None else side.max_length - special
 
-    @classmethod
-    def of(cls, tokenizer: Any) -> _PairForm:
-        """Read it off what a tokenizer makes of a pair."""
-        form = BareTokens(tokenizer).pair
-        found = tokenizer("a", "b", return_token_type_ids=True)
-        parts = found.sequence_ids(0)
-        kinds = np.array(found["token_type_ids"], np.int32)
-        special = (form.prefix, form.middle, form.suffix)
-        runs = np.split(kinds[[part is None for part in parts]], np.cumsum([len(part) for part in special])[:-1])
-        texts = tuple(int(kinds[parts.index(number)]) if number in parts else number for number in (0, 1))
-        return cls(special, (runs[0], runs[1], runs[2]), (texts[0], texts[1]))
+    def __call__(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the token ids of each text [S]."""
+        found = self._tokens.bare([self._side.prompt + text for text in texts])
+        return found if self._room is None else [self.fit(ids, self._room) for ids in found]
 
-    def tokens(self, query: Tokens, document: Tokens) -> Tokens:
-        """Return the sequence of a pair [S]."""
-        return np.concatenate([self.special[0], query, self.special[1], document, self.special[2]])
-
-    def types(self, query: int, document: int) -> Tokens:
-        """Return the type ids of a pair of so many tokens [S]."""
-        first, second = (np.full(n, kind, np.int32) for n, kind in zip((query, document), self.text_types, strict=True))
-        return np.concatenate([self.special_types[0], first, self.special_types[1], second, self.special_types[2]])
+    def fit(self, ids: Ids, room: int) -> Ids:
+        """Return what is left of a text [S] where there is room for so many."""
+        if len(ids) <= room:
+            return ids
+        return ids[:room] if self._side.truncate == "right" else ids[len(ids) - room :]
 
 
-def _cut(tokens: Tokens, room: int, side: Side) -> Tokens:
-    """Return what is left of tokens [S] where there is room for so many, cut on one side."""
-    if len(tokens) <= room:
-        return tokens
-    return tokens[:room] if side == "right" else tokens[len(tokens) - room :]
+def _each_once(tokenize: _Cut, texts: Sequence[str]) -> list[Ids]:
+    """Return the tokens of texts of which the same may come many times: a query, with each of its documents."""
+    different = list(dict.fromkeys(texts))
+    found = dict(zip(different, tokenize(different), strict=True))
+    return [found[text] for text in texts]
 
 
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Return a hash of everything that decides what a tokenizer makes of a text.
-
-    How a call asked it to cut and pad is no part of that.
-    """
-    digest = hashlib.sha256()
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        state = json.loads(backend.to_str())
-        state.pop("truncation", None)
-        state.pop("padding", None)
-        digest.update(json.dumps(state, sort_keys=True).encode())
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            tokenizer.save_pretrained(folder)
-            for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-                digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    digest.update(repr((tokenizer.pad_token_id, tokenizer.num_special_tokens_to_add())).encode())
-    return digest.hexdigest()[:16]
+def _padding(tokens: Tokens, tokenizer: Any) -> int:
+    """Return the padding token; UsageError where there is none."""
+    if tokens.padding is None:
+        raise UsageError(
+            f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no padding token; add one by "
+            "special tokens, or set tokenizer.pad_token"
+        )
+    return tokens.padding
 
 
 def _version(package: str) -> str | None:

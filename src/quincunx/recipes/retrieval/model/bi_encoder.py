@@ -5,17 +5,13 @@ B batch, S sequence, P width of the vectors.
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
 from quincunx.recipes.retrieval.model.text_encoder import TextEncoder
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Share = Literal["all", "backbone", "nothing"]
 
@@ -80,21 +76,6 @@ class BiEncoder(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the encoders in place, each once; arguments of torch.compile."""
         compile_once([self.query, self.document], *args, **kwargs)
-
-
-def document_backbone(query: PreTrainedModel, share: Share, other: PreTrainedModel | None = None) -> PreTrainedModel:
-    """Return the documents' encoder: the queries' own, or with `share` nothing the one given, else a copy.
-
-    Raises:
-        UsageError: Another encoder was given though they are to be shared, or an unknown word.
-    """
-    if share not in ("all", "backbone", "nothing"):
-        raise UsageError(f"unknown share {share!r}: one of all, backbone, nothing")
-    if share == "nothing":
-        return copy.deepcopy(query) if other is None else other
-    if other is not None:
-        raise UsageError(f"share={share!r} and an encoder of its own for documents contradict each other")
-    return query
 
 
 def compile_once(encoders: list[TextEncoder], *args: Any, **kwargs: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -12,36 +11,37 @@ from typing import IO, Any
 
 import numpy as np
 
-from quincunx.data.partial import BeingWritten, finish, partial_file
-from quincunx.errors import DataError, UsageError
+from quincunx.data.generated import GeneratedSet, SetManifest, check_files
+from quincunx.data.partial import finish, partial_file
+from quincunx.errors import UsageError
 from quincunx.recipes.long_range.data.examples import Examples
 from quincunx.recipes.long_range.data.listops.generator import Parameters, distinct_examples, shuffled
 from quincunx.recipes.long_range.data.listops.language import format_source
 from quincunx.recipes.long_range.data.splits import Progress
-from quincunx.runs.files import to_json, write_atomically
 
 FORMAT = 1
 """Raised whenever the same parameters would give other examples or other files."""
 
 FILE_NAMES = {"train": "basic_train.tsv", "dev": "basic_val.tsv", "test": "basic_test.tsv"}
 """Split -> official file name."""
-MANIFEST_NAME = "listops.json"
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(SetManifest):
     """What a generated set is, and what its files must be."""
 
-    format: int
+    REQUEST = ("format", "parameters", "counts")
+
     parameters: dict[str, int]
     counts: dict[str, int]
     files: dict[str, dict[str, Any]]
     """File name -> `{"bytes": int, "sha256": str}`."""
 
-    @property
-    def request(self) -> dict[str, Any]:
-        """The part that determines the rest."""
-        return {"format": self.format, "parameters": self.parameters, "counts": self.counts}
+    def __post_init__(self) -> None:
+        check_files(self.files, FILE_NAMES.values())
+
+
+SET = GeneratedSet("ListOps", "listops.json", Manifest, FILE_NAMES.values())
 
 
 def request_of(parameters: Parameters, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -68,27 +68,17 @@ def generate(
     """
     folder = Path(out_dir).expanduser()
     request = request_of(parameters, counts)
-    present = read_manifest(folder)
-    _refuse_other_data(folder, request, present)
-    if present and not damaged_files(folder, present):
+    present = SET.found(folder, request)
+    if present and not SET.damage(folder, present.files, content=False):
         return present
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            files = {
-                split: stack.enter_context(partial_file(folder / name, wait=False))
-                for split, name in FILE_NAMES.items()
-            }
-            manifest = Manifest(**request, files=_write(files, distribute(counts, parameters, on_progress)))
-            # The manifest goes first: should we be killed between the renames, it tells the next run whose files these
-            # are, and that some are missing.
-            write_atomically(folder / MANIFEST_NAME, to_json(asdict(manifest), indent=2) + b"\n")
-            for split, name in FILE_NAMES.items():
-                finish(files[split], folder / name)
-    except BeingWritten as error:
-        raise DataError(f"another process is writing {error}; wait for it, or choose another folder") from None
-    except OSError as error:
-        raise DataError(f"cannot write ListOps into {folder}: {error.strerror or error}") from error
+    with SET.writing(folder), ExitStack() as stack:
+        files = {
+            split: stack.enter_context(partial_file(folder / name, wait=False)) for split, name in FILE_NAMES.items()
+        }
+        manifest = Manifest(**request, files=_write(files, distribute(counts, parameters, on_progress)))
+        SET.write(folder, manifest)
+        for split, name in FILE_NAMES.items():
+            finish(files[split], folder / name)
     return manifest
 
 
@@ -113,52 +103,6 @@ def distribute(
         done += len(part)
         if on_progress:
             on_progress(done, total)
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a folder, None where there is none; DataError for one that cannot be read."""
-    path = folder / MANIFEST_NAME
-    try:
-        manifest = Manifest(**json.loads(path.read_text("utf-8")))
-        sizes = {name: int(facts["bytes"]) for name, facts in manifest.files.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(_no_manifest(path, str(error))) from None
-    if set(sizes) != set(FILE_NAMES.values()):
-        raise DataError(_no_manifest(path, f"it names the files {', '.join(sizes) or 'none'}"))
-    return manifest
-
-
-def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Return what is missing or not of the manifest's size, in words."""
-    found: list[str] = []
-    for name, facts in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            found.append(f"{path} is missing")
-        elif path.stat().st_size != facts["bytes"]:
-            found.append(f"{path} has {path.stat().st_size:,} bytes, {MANIFEST_NAME} beside it says {facts['bytes']:,}")
-    return found
-
-
-def _no_manifest(path: Path, reason: str) -> str:
-    return f"{path} is not a manifest of generated ListOps data ({reason}); delete it to read the files as they are"
-
-
-def _refuse_other_data(folder: Path, request: dict[str, Any], present: Manifest | None) -> None:
-    if present:
-        if present.request != request:
-            raise UsageError(
-                f"{folder} holds a ListOps set made with other settings ({json.dumps(present.request)}); choose "
-                "another folder, or delete that set"
-            )
-        return
-    there = [name for name in FILE_NAMES.values() if (folder / name).exists()]
-    if there:
-        raise UsageError(
-            f"{folder} already holds {', '.join(there)}, not made by this generator; choose another folder"
-        )
 
 
 def _write(files: Mapping[str, IO[bytes]], parts: Iterator[tuple[str, Examples]]) -> dict[str, dict[str, Any]]:

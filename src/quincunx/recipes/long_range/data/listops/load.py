@@ -11,13 +11,7 @@ from quincunx.data.cache import cache_folder
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.cache import Made, kept
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
-from quincunx.recipes.long_range.data.listops.export import (
-    FILE_NAMES,
-    damaged_files,
-    distribute,
-    read_manifest,
-    request_of,
-)
+from quincunx.recipes.long_range.data.listops.export import FILE_NAMES, SET, distribute, request_of
 from quincunx.recipes.long_range.data.listops.generator import Parameters
 from quincunx.recipes.long_range.data.listops.language import UNKNOWN
 from quincunx.recipes.long_range.data.listops.tsv import read_tsv
@@ -40,8 +34,8 @@ def load(
 
 def _read(folder: Path, counts: Mapping[str, int | None], limit: int | None, explicit: Collection[str]) -> Splits:
     _refuse_missing(folder)
-    manifest = read_manifest(folder)
-    if manifest and (damage := damaged_files(folder, manifest)):
+    manifest = SET.read(folder)
+    if manifest and (damage := SET.damage(folder, manifest.files, content=False)):
         raise DataError(
             f"{damage[0]}; copy or generate the set again, or delete the manifest to read the files as they are"
         )

@@ -5,7 +5,7 @@ Numpy and Pillow only. Pixels are raw grey values 0 to 255; the recipe shifts th
 
 from __future__ import annotations
 
-from quincunx.recipes.long_range.data.pathfinder.export import Manifest, generate, read_manifest, request_of
+from quincunx.recipes.long_range.data.pathfinder.export import Manifest, generate, request_of
 from quincunx.recipes.long_range.data.pathfinder.generator import Drawn, draw, images
 from quincunx.recipes.long_range.data.pathfinder.official import Official, Part, read_official
 from quincunx.recipes.long_range.data.pathfinder.parameters import Parameters, preset
@@ -23,7 +23,6 @@ __all__ = [
     "generated",
     "images",
     "preset",
-    "read_manifest",
     "read_official",
     "request_of",
 ]

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from quincunx.data.partial import BeingWritten, partial_file
-from quincunx.errors import DataError, RunError, UsageError
+from quincunx.data.generated import GeneratedSet, SetManifest
+from quincunx.data.partial import partial_file
+from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.pathfinder.generator import margin_of
 from quincunx.recipes.long_range.data.pathfinder.official import Official, read_metadata
 from quincunx.recipes.long_range.data.pathfinder.parameters import Parameters
@@ -33,14 +34,13 @@ FORMAT = 1
 BATCH = 1_000
 """Images of a folder under `imgs`, as in the official data."""
 
-MANIFEST_NAME = "pathfinder.json"
-
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(SetManifest):
     """What a generated set is."""
 
-    format: int
+    REQUEST = ("format", "parameters", "counts")
+
     parameters: dict[str, Any]
     counts: dict[str, int]
     ranges: dict[str, list[int]]
@@ -48,15 +48,18 @@ class Manifest:
     batches: list[str]
     """Hash of each batch's pixels and labels; empty while the set is not whole."""
 
+    def __post_init__(self) -> None:
+        borders = [border for split in self.counts for border in self.ranges[split]]
+        if len(borders) != 2 * len(self.counts) or not all(isinstance(border, int) for border in borders):
+            raise ValueError(f"its ranges are {self.ranges}")
+
     @property
     def sha256(self) -> str | None:
         """Hash of the whole content; None while the set is not whole."""
         return hashlib.sha256("".join(self.batches).encode()).hexdigest() if self.batches else None
 
-    @property
-    def request(self) -> dict[str, Any]:
-        """The part that determines the rest."""
-        return {"format": self.format, "parameters": self.parameters, "counts": self.counts}
+
+SET = GeneratedSet("Pathfinder", "pathfinder.json", Manifest, ("imgs", "metadata"))
 
 
 def request_of(parameters: Parameters, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -81,71 +84,29 @@ def generate(
     """
     folder = Path(out_dir).expanduser()
     request = request_of(parameters, counts)
-    _refuse_other_data(folder, request)
+    SET.found(folder, request)
     borders = {split: list(borders) for split, borders in ranges(counts).items()}
     manifest = Manifest(**request, ranges=borders, batches=[])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with partial_file(folder / f"{MANIFEST_NAME}.lock", wait=False):
-            present = read_manifest(folder)
-            total = sum(manifest.counts.values())
-            hashes = _hashes_present(folder, parameters, total, present.batches if present else [])
-            if present and present.batches and None not in hashes:
-                return present
-            # The manifest goes first: should we be killed, it tells the next run whose images these are.
-            _write_manifest(folder, manifest)
-            for number, found in enumerate(hashes):
-                if found is None:
-                    _metadata(folder, number).unlink(missing_ok=True)
-            done = sum(_size(number, total) for number, found in enumerate(hashes) if found)
-            for number, pixels, labels in _missing(hashes, parameters, total):
-                _write_batch(folder, number, pixels, labels, parameters)
-                hashes[number] = _hash(pixels, labels)
-                done += len(labels)
-                if on_progress:
-                    on_progress(done, total)
-            manifest = replace(manifest, batches=[digest for digest in hashes if digest])
-            _write_manifest(folder, manifest)
-    except BeingWritten:
-        raise DataError(f"another process is writing into {folder}; wait for it, or choose another folder") from None
-    except (OSError, RunError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise DataError(f"cannot write Pathfinder into {folder}: {reason or error}") from error
+    with SET.writing(folder), partial_file(folder / f"{SET.manifest_name}.lock", wait=False):
+        present = SET.found(folder, request)
+        total = sum(manifest.counts.values())
+        hashes = _hashes_present(folder, parameters, total, present.batches if present else [])
+        if present and present.batches and None not in hashes:
+            return present
+        SET.write(folder, manifest)
+        for number, found in enumerate(hashes):
+            if found is None:
+                _metadata(folder, number).unlink(missing_ok=True)
+        done = sum(_size(number, total) for number, found in enumerate(hashes) if found)
+        for number, pixels, labels in _missing(hashes, parameters, total):
+            _write_batch(folder, number, pixels, labels, parameters)
+            hashes[number] = _hash(pixels, labels)
+            done += len(labels)
+            if on_progress:
+                on_progress(done, total)
+        manifest = replace(manifest, batches=[digest for digest in hashes if digest])
+        SET.write(folder, manifest)
     return manifest
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a folder, None where there is none; DataError for one that cannot be read."""
-    path = folder / MANIFEST_NAME
-    try:
-        manifest = Manifest(**json.loads(path.read_text("utf-8")))
-        borders = [border for split in manifest.counts for border in manifest.ranges[split]]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(_no_manifest(path, str(error))) from None
-    if len(borders) != 2 * len(manifest.counts) or not all(isinstance(border, int) for border in borders):
-        raise DataError(_no_manifest(path, f"its ranges are {manifest.ranges}"))
-    return manifest
-
-
-def _no_manifest(path: Path, reason: str) -> str:
-    return f"{path} is not a manifest of generated Pathfinder data ({reason}); delete it to read the files as they are"
-
-
-def _refuse_other_data(folder: Path, request: dict[str, Any]) -> None:
-    present = read_manifest(folder)
-    if present is None:
-        there = [name for name in ("imgs", "metadata") if (folder / name).exists()]
-        if there:
-            raise UsageError(
-                f"{folder} already holds {' and '.join(there)}, not made by this generator; choose another folder"
-            )
-    elif present.request != request:
-        raise UsageError(
-            f"{folder} holds a Pathfinder set made with other settings ({json.dumps(present.request)}); choose "
-            "another folder, or delete that set"
-        )
 
 
 def _missing(
@@ -200,10 +161,6 @@ def _hash_present(folder: Path, number: int, parameters: Parameters, total: int)
     if [row.image for row in rows] != named or len(parts) != 1 or len(parts[0].labels) != len(named):
         return None
     return _hash(parts[0].images, parts[0].labels)
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    write_atomically(folder / MANIFEST_NAME, to_json(asdict(manifest), indent=2) + b"\n")
 
 
 def _metadata(folder: Path, number: int) -> Path:

@@ -14,7 +14,7 @@ from quincunx.data.order import permutation
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.cache import Made, kept
 from quincunx.recipes.long_range.data.examples import Examples, SkippedRow
-from quincunx.recipes.long_range.data.pathfinder.export import read_manifest, request_of
+from quincunx.recipes.long_range.data.pathfinder.export import SET, request_of
 from quincunx.recipes.long_range.data.pathfinder.official import Official, read_official
 from quincunx.recipes.long_range.data.pathfinder.parameters import preset
 from quincunx.recipes.long_range.data.pathfinder.splits import generated, ranges
@@ -73,7 +73,7 @@ def _read(
     data: DataSettings, path: Path, limit: int | None, explicit: Collection[str], on_progress: Progress | None
 ) -> Splits:
     official = read_official(path, data.resolution)
-    manifest = read_manifest(official.folder)
+    manifest = SET.read(official.folder)
     if manifest is not None and manifest.sha256 is None:
         raise DataError(f"{official.folder} is not finished: give quincunx data pathfinder the same options again")
     borders = None if manifest is None else ranges(manifest.counts)

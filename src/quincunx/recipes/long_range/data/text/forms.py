@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from quincunx.data.saved import ONE, SEVERAL, split_names
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.rows import Rows, by_split, listed, split_of
 from quincunx.recipes.long_range.data.text.folders import class_folders, read_class_folders
-from quincunx.recipes.long_range.data.text.saved import ONE, SEVERAL, read_saved, splits_of
+from quincunx.recipes.long_range.data.text.saved import read_saved
 from quincunx.recipes.long_range.data.text.tables import read_csv, read_json_lines
 
 EXPECTED = (
@@ -76,7 +77,7 @@ def _single(path: Path) -> Form:
 
 def _saved(folder: Path) -> Form | None:
     if (folder / SEVERAL).is_file():
-        places = splits_of(folder)
+        places = [folder / name for name in split_names(folder)]
         found = by_split(places)
         unused = tuple(place.name for place in places if place not in found.values())
         return Form(

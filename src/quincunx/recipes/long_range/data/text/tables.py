@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quincunx.data.csv_fields import long_fields
 from quincunx.errors import DataError
 from quincunx.recipes.long_range.data.rows import Rows
 from quincunx.recipes.long_range.data.text.classes import shown
@@ -21,8 +20,6 @@ from quincunx.recipes.long_range.data.text.classes import shown
 TEXT = ("text", "review", "sentence", "content", "source")
 LABEL = ("label", "sentiment", "class", "target")
 
-_LONGEST_FIELD = 2**31 - 1
-_FIELD_LIMIT = threading.Lock()
 _NOT_UTF8 = "bytes that are no UTF-8"
 
 
@@ -60,7 +57,7 @@ def read_csv(path: Path) -> Rows:
     """
     rows = Rows(path)
     # Bytes that are no UTF-8 come through as lone surrogates, which no file in UTF-8 has: their rows are bad ones.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _long_fields():
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, long_fields():
         header = file.readline()
         separator, (text, label) = _header(path, header)
         width = len(next(csv.reader([header], delimiter=separator)))
@@ -120,14 +117,3 @@ def _header(path: Path, line: str) -> tuple[str, tuple[int, int]]:
         f"{path}:1: expected a header with a column for the text ({', '.join(TEXT)}) and one for the label "
         f"({', '.join(LABEL)}); found {shown(line.rstrip()) if line else 'an empty file'}"
     )
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Let the csv module read fields of any length, and put its limit, which all its users share, back."""
-    with _FIELD_LIMIT:
-        before = csv.field_size_limit(_LONGEST_FIELD)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)

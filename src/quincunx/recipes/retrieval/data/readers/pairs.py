@@ -6,13 +6,12 @@ CSV has a header and quotes; TSV has no quotes, and a header only where its firs
 from __future__ import annotations
 
 import csv
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from quincunx.data.csv_fields import long_fields
 from quincunx.errors import DataError
 from quincunx.recipes.retrieval.data.collection import Collection
 from quincunx.recipes.retrieval.data.readers.files import (
@@ -31,9 +30,6 @@ from quincunx.recipes.retrieval.data.readers.records import EXPECTED, Columns
 from quincunx.recipes.retrieval.data.readers.rows import Records
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-
-_LONGEST_FIELD = 2**31 - 1
-_FIELD_LIMIT = threading.Lock()
 
 Row = tuple[int, Mapping[str, Any]]
 
@@ -113,7 +109,7 @@ def _csv_body(path: Path, bad: BadRows, header: list[str]) -> Iterator[Row]:
         while True:
             line = reader.line_num + 1
             try:
-                with _long_fields():
+                with long_fields():
                     row = next(reader, None)
             except csv.Error as error:
                 bad.add(path, line, f"no sound CSV ({error})")
@@ -169,17 +165,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Let the csv module read a field of any length, and put its limit, which all its users share, back.
-
-    Taken row by row: whoever stops reading half-way must not leave the lock behind.
-    """
-    with _FIELD_LIMIT:
-        before = csv.field_size_limit(_LONGEST_FIELD)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)

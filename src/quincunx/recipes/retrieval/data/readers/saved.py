@@ -8,16 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quincunx.errors import DataError, MissingExtra
+from quincunx.data.saved import ONE, SEVERAL, opened, split_names
+from quincunx.errors import DataError
 from quincunx.recipes.retrieval.data.collection import Collection
 from quincunx.recipes.retrieval.data.readers.files import HALF_PAIR, BadRows, choose_split, fingerprint
 from quincunx.recipes.retrieval.data.readers.records import EXPECTED, Columns
 from quincunx.recipes.retrieval.data.readers.rows import Records
-
-SEVERAL = "dataset_dict.json"
-"""Lies in a folder of several splits."""
-ONE = "dataset_info.json"
-"""Lies in the folder of one split."""
 
 _AT_ONCE = 1000
 
@@ -37,17 +33,10 @@ def split_folder(folder: Path, split: str | None) -> Path:
             f"{folder} has neither {SEVERAL} nor {ONE}; expected a folder that save_to_disk of Hugging Face's datasets "
             "package wrote"
         )
-    path = folder / SEVERAL
-    if not path.is_file():
+    if not (folder / SEVERAL).is_file():
         choose_split(["train"], split, folder)
         return folder
-    try:
-        names = json.loads(path.read_bytes())["splits"]
-        if not all(isinstance(name, str) and name not in ("", "..") and Path(name).name == name for name in names):
-            raise ValueError("names that are no folder's")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected the splits of a saved Hugging Face dataset; {error}") from None
-    return folder / choose_split(names, split, folder)
+    return folder / choose_split(split_names(folder), split, folder)
 
 
 @contextmanager
@@ -59,14 +48,8 @@ def opened_split(folder: Path, split: str | None) -> Iterator[tuple[Any, Path]]:
         MissingExtra: The `datasets` package is not installed.
     """
     place = split_folder(folder, split)
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtra("datasets", "retrieval", f"reading the saved Hugging Face dataset {folder}") from None
-    try:
-        yield datasets.load_from_disk(str(place)).with_format(None), place
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot read the saved Hugging Face dataset {place}: {error}") from None
+    with opened(place, "retrieval") as saved:
+        yield saved, place
 
 
 def column_names(folder: Path, split: str | None) -> list[str]:
