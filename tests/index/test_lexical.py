@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from quincunx.errors import RunError
 from quincunx.index.exact import NOTHING
 from quincunx.index.lexical import Lexical, words
 
@@ -60,3 +61,46 @@ def test_what_shares_no_word_is_not_found():
     found = Lexical(TEXTS).search(["zebra", ""], 3)
     assert (found.documents == NOTHING).all()
     assert (Lexical(["", " "]).search(["cat"], 2).documents == NOTHING).all()
+
+
+def test_a_saved_index_finds_the_same(tmp_path):
+    made = Lexical(TEXTS, k1=1.2, b=0.75)
+    made.save(tmp_path / "words.safetensors", "these")
+    opened = Lexical.open(tmp_path / "words.safetensors", "these")
+    queries = ["cat mat", "READ file", "", "unicorn", "\u6771\u4eac dog"]
+    before, after = (index.search(queries, 4) for index in (made, opened))
+    assert (before.documents == after.documents).all() and (before.scores == after.scores).all()
+    assert (opened.count, opened.k1, opened.b) == (len(TEXTS), 1.2, 0.75)
+
+
+@pytest.mark.parametrize("texts", [[], ["", "?!"]])
+def test_a_saved_index_without_words_finds_nothing(tmp_path, texts):
+    Lexical(texts).save(tmp_path / "words.safetensors")
+    opened = Lexical.open(tmp_path / "words.safetensors")
+    assert (opened.search(["cat"], 2).documents == NOTHING).all()
+    assert opened.count == len(texts)
+
+
+def test_a_damaged_index_or_one_of_other_documents_is_refused(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "words.safetensors"
+    with pytest.raises(RunError, match="cannot be read"):
+        Lexical.open(path)
+    Lexical(TEXTS).save(path, "these")
+    with pytest.raises(RunError, match="other documents"):
+        Lexical.open(path, "those")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    with pytest.raises(RunError, match="cannot be read"):
+        Lexical.open(path)
+    path.write_bytes(whole)
+    arrays = load_file(path)
+    arrays["indices"][0] = 99
+    facts = {"format": "1", "key": "these", "count": "5", "k1": "0.9", "b": "0.4"}
+    save_file(arrays, path, facts)
+    with pytest.raises(RunError, match="do not fit"):
+        Lexical.open(path, "these")
+    save_file(arrays, path, {**facts, "format": "0"})
+    with pytest.raises(RunError, match="format 1"):
+        Lexical.open(path)

@@ -15,6 +15,7 @@ from quincunx.recipes.retrieval.data.code_search import (
     SET,
     chosen,
     distinct,
+    fresh,
     generate,
     module_files,
     package_root,
@@ -26,6 +27,7 @@ from quincunx.recipes.retrieval.data.python_functions import (
     Pair,
     first_sentence,
     is_test,
+    names_of,
     pairs_of,
     read_source,
 )
@@ -107,6 +109,45 @@ def test_name_and_docstring_are_hidden_and_the_rest_is_kept():
 )
 def test_what_gives_no_pair_is_counted(function, reason):
     assert mined(function) == ([], {reason: 1})
+
+
+def test_names_are_queries_of_functions_that_say_nothing_too():
+    source = '''
+class HTTPServer2:
+    def __init__(self):
+        self.it = 1
+
+    def readAll_now(self):
+        return self.readAll_now
+
+    def __private(self):
+        return self
+
+def top():
+    """Say what is at the top."""
+    def inner_one(a):
+        return a
+    return inner_one
+
+def _():
+    return 1
+
+def later(): ...
+'''
+    skipped: Counter[str] = Counter()
+    found = [(pair.id, pair.query, pair.document) for pair in names_of("m", source, skipped)]
+    assert found == [
+        ("m:HTTPServer2.readAll_now:6", "http server 2 read all now", "def hidden(self):\n    return self.hidden"),
+        ("m:HTTPServer2.__private:9", "http server 2 private", "def hidden(self):\n    return self"),
+        ("m:top:12", "top", "def hidden():\n    def inner_one(a):\n        return a\n    return inner_one"),
+        ("m:top.inner_one:14", "inner one", "def hidden(a):\n    return a"),
+    ]
+    assert skipped == {"whose name says nothing": 2, "that do nothing": 1}
+
+
+def test_names_give_no_code_that_is_asked_for_elsewhere():
+    pairs = [Pair(str(n), "m", str(n), document) for n, document in enumerate(("a", "b", "a", "c"))]
+    assert [pair.id for pair in fresh(pairs, ["c"])] == ["0", "1"]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +278,15 @@ def names_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-FILES = {"corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv", SET.manifest_name}
+FILES = {
+    "corpus.jsonl",
+    "queries.jsonl",
+    "names.jsonl",
+    "qrels/train.tsv",
+    "qrels/dev.tsv",
+    "qrels/test.tsv",
+    SET.manifest_name,
+}
 
 
 def test_a_set_is_a_beir_folder_with_modules_on_one_side(library, tmp_path):
@@ -253,6 +302,12 @@ def test_a_set_is_a_beir_folder_with_modules_on_one_side(library, tmp_path):
         assert all(collection.queries.ids[query] == collection.documents.ids[document] for query, document in pairs)
         modules[split] = {name.partition(":")[0] for name in collection.queries.ids}
     assert not modules["train"] & modules["test"] and not modules["dev"] & (modules["train"] | modules["test"])
+    named = [json.loads(line) for line in (tmp_path / "out/names.jsonl").read_text().splitlines()]
+    train = load_collection(tmp_path / "out", split="train")
+    asked = {train.documents.text(document) for _, document in train.positives.pairs.tolist()}
+    # what is said of a function is no matter
+    assert {pair["query"] for pair in named} == {"f 1", "f 2"} and {pair["positive"] for pair in named} == asked
+    assert manifest.named == len(named) == manifest.counts["train"]
     text = collection.documents.text(0)
     assert text.startswith(f"def {HIDDEN}(a):\n    return a + ") and "Add" not in text
 
@@ -268,6 +323,7 @@ def test_the_same_request_gives_the_same_bytes_and_keeps_what_is_there(library, 
     # what an interrupted or careless hand left is made whole
     (tmp_path / "one/queries.jsonl").write_text("")
     (tmp_path / "one/qrels/dev.tsv").unlink()
+    (tmp_path / "one/names.jsonl").unlink()
     assert generate(tmp_path / "one", seed=3) == one
     assert (tmp_path / "one/queries.jsonl").read_bytes() == (tmp_path / "two/queries.jsonl").read_bytes()
     assert names_in(tmp_path / "one") == FILES
@@ -313,7 +369,8 @@ def test_the_verb_says_what_it_made(library, cli, work):
     assert said.code == 0, said.err
     assert "left out: 1 files that cannot be read" in said.out
     assert re.search(
-        r"out: 60 pairs \(train \d+, dev \d+, test \d+\) from 42 modules of the standard library", said.out
+        r"out: 60 pairs \(train \d+, dev \d+, test \d+\), \d+ more of names for training, from 42 modules of the",
+        said.out,
     )
     manifest = json.loads((work / "out" / SET.manifest_name).read_text())
     assert (manifest["limit"], manifest["seed"], sum(manifest["counts"].values())) == (60, 3, 60)

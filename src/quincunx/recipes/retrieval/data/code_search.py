@@ -1,7 +1,8 @@
 """Python's own library as a retrieval corpus, in BEIR's layout: which function does a docstring's first sentence mean?
 
 Every function of the running interpreter's standard library (and of packages named) that says what it does gives one
-pair; `python_functions` says which and how. There is nothing to download. Needs no torch.
+pair; `python_functions` says which and how. Most functions say nothing: the words of their names are queries for
+training, in a file of their own. There is nothing to download. Needs no torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import platform
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
@@ -22,12 +23,12 @@ from typing import Any
 from quincunx.data.generated import GeneratedSet, SetManifest, check_files
 from quincunx.data.order import permutation
 from quincunx.errors import DataError, UsageError
-from quincunx.recipes.retrieval.data.python_functions import Pair, is_test, pairs_of, read_source
+from quincunx.recipes.retrieval.data.python_functions import Pair, is_test, names_of, pairs_of, read_source
 from quincunx.recipes.retrieval.data.texts import content_hash
 from quincunx.runs.files import to_json, write_atomically
 from quincunx.seeds import address
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same request would give other pairs or other files."""
 
 SHARES = {"train": 80, "dev": 10, "test": 10}
@@ -36,7 +37,9 @@ SHARES = {"train": 80, "dev": 10, "test": 10}
 _HEADER = "query-id\tcorpus-id\tscore\n"
 
 
-NAMES = ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in SHARES))
+NAMED = "names.jsonl"
+"""Training pairs of a function's name and its code."""
+NAMES = ("corpus.jsonl", "queries.jsonl", NAMED, *(f"qrels/{split}.tsv" for split in SHARES))
 """The files of a set."""
 
 
@@ -53,6 +56,8 @@ class Manifest(SetManifest):
     limit: int | None
     counts: dict[str, int]
     """Split -> pairs."""
+    named: int
+    """Pairs of name and code."""
     modules: int
     """Files read."""
     skipped: dict[str, int]
@@ -73,16 +78,18 @@ SET = GeneratedSet("code search", "code_search.json", Manifest, NAMES)
 
 
 def generate(out_dir: str | Path, *, packages: Sequence[str] = (), seed: int = 0, limit: int | None = None) -> Manifest:
-    """Write `corpus.jsonl`, `queries.jsonl`, `qrels/{train,dev,test}.tsv` and a manifest into a folder; return that.
+    """Write a BEIR folder, with further training pairs in `names.jsonl`, and a manifest; return that.
 
-    Whole modules go to one split, by a hash of seed and module. No query and no document occurs twice. A set that is
+    Whole modules go to one split, by a hash of seed and module. No query and no document occurs twice. `names.jsonl`
+    has the functions of the training modules, those of the pairs as well, under the words of their names, and no code
+    that dev and test ask for. A set that is
     there as asked for is kept; files appear whole or not at all, and what an interrupted run left is replaced.
 
     Args:
         out_dir: The folder, made if missing.
         packages: Installed packages to mine as well, by the names under which they are imported.
         seed: Of the split, and of the choice that `limit` makes.
-        limit: At most so many pairs, chosen at random.
+        limit: At most so many pairs, and as many of names, chosen at random.
 
     Raises:
         UsageError: A package that is not installed, a limit below 1, a folder that holds other data.
@@ -114,11 +121,19 @@ def generate(out_dir: str | Path, *, packages: Sequence[str] = (), seed: int = 0
             f"{len(pairs):,} pairs leave a split empty (train {counts['train']}, dev {counts['dev']}, test "
             f"{counts['test']}); ask for more than {limit} pairs, or take another seed than {seed}"
         )
-    contents = _contents(pairs, split_of)
+    training = [each for each in modules if split_of_module(each[0], seed) == "train"]
+    measured = {pair.document for pair in pairs if split_of[pair.module] != "train"}
+    named = chosen(fresh(mine(training, Counter(), names_of), measured), seed, limit)
+    contents = _contents(pairs, split_of) | {NAMED: _named(named)}
     files = {name: {"bytes": len(data), "sha256": sha256(data).hexdigest()} for name, data in contents.items()}
     ordered = {split: counts[split] for split in SHARES}
     manifest = Manifest(
-        **request, counts=ordered, modules=len(modules), skipped=dict(sorted(skipped.items())), files=files
+        **request,
+        counts=ordered,
+        named=len(named),
+        modules=len(modules),
+        skipped=dict(sorted(skipped.items())),
+        files=files,
     )
     with SET.writing(folder):
         SET.write(folder, manifest)
@@ -163,12 +178,16 @@ def module_files(roots: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
     return iter(sorted(found))
 
 
-def mine(modules: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[Pair]:
-    """Yield the pairs of source files; count functions and files that give none."""
+def mine(
+    modules: Iterable[tuple[str, Path]],
+    skipped: Counter[str],
+    pairs: Callable[[str, str, Counter[str]], Iterator[Pair]] = pairs_of,
+) -> Iterator[Pair]:
+    """Yield the pairs of source files, made by `pairs_of` or `names_of`; count functions and files that give none."""
     for module, path in modules:
         functions: Counter[str] = Counter()
         try:
-            yield from pairs_of(module, read_source(path), functions)
+            yield from pairs(module, read_source(path), functions)
         except (OSError, SyntaxError, ValueError, RecursionError, TokenError):
             skipped["files that cannot be read"] += 1
         for reason, count in functions.items():
@@ -186,6 +205,16 @@ def distinct(pairs: Iterable[Pair], skipped: Counter[str]) -> Iterator[Pair]:
             skipped["functions whose code another has"] += 1
         else:
             queries.add(query)
+            documents.add(document)
+            yield pair
+
+
+def fresh(pairs: Iterable[Pair], known: Iterable[str]) -> Iterator[Pair]:
+    """Yield the pairs whose document no earlier pair had, and which is not among `known` ones."""
+    documents = {content_hash(document.encode()) for document in known}
+    for pair in pairs:
+        document = content_hash(pair.document.encode())
+        if document not in documents:
             documents.add(document)
             yield pair
 
@@ -220,6 +249,10 @@ def _contents(pairs: Sequence[Pair], split_of: Mapping[str, str]) -> dict[str, b
         for split in SHARES
     }
     return {"corpus.jsonl": corpus, "queries.jsonl": queries, **judged}
+
+
+def _named(pairs: Sequence[Pair]) -> bytes:
+    return b"".join(to_json({"query": pair.query, "positive": pair.document}) + b"\n" for pair in pairs)
 
 
 def _version(package: str) -> str:

@@ -1,7 +1,7 @@
-"""Functions of Python source as pairs of a query and a document: what a docstring says, and the code that it hides.
+"""Functions of Python source as pairs of a query and a document: what is said of code, and the code that hides it.
 
-The query is the docstring's first sentence, the document the source without docstring and name, so that the words of
-a query seldom stand in its document.
+The document is the source without docstring and name; the query what the docstring's first sentence says, or, for
+training on functions that say nothing, the words of the name. Either way a query's words seldom stand in its document.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _FEWEST_WORDS = 3
 _LONGEST_QUERY = 300
 _LONGEST_DOCUMENT = 20_000
 _ENDS = re.compile(r"(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?<!\betc\.)(?=\s|$)")
+
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+"""Words of a name: `HTTPServer2` has three."""
 
 _LONG_STRINGS = ('"""', "'''", "\\")
 """Without one of these no string goes over a line's end."""
@@ -74,6 +77,46 @@ def _below(node: ast.AST, prefix: str, module: str, lines: Sequence[str], skippe
         yield from _below(child, f"{name}.", module, lines, skipped)
 
 
+def names_of(module: str, source: str, skipped: Counter[str]) -> Iterator[Pair]:
+    """Yield a pair of every function that does something, but those whose names Python gives: the name's words, and
+    the code; count the others in `skipped`.
+
+    A method's query begins with the words of its class. Functions inside functions give pairs as well, which stand in
+    the document of the outer one too.
+
+    Raises:
+        As `pairs_of`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source)
+    lines = source.split("\n")
+
+    def below(node: ast.AST, prefix: str, of: Sequence[str]) -> Iterator[Pair]:
+        for child in (child for block in _BLOCKS for child in getattr(node, block, ())):
+            if not isinstance(child, _Function | ast.ClassDef):
+                yield from below(child, prefix, of)
+                continue
+            name, words = f"{prefix}{child.name}", name_words(child.name)
+            if isinstance(child, _Function):
+                document, reason = _document(child, lines)
+                if not words or (child.name.startswith("__") and child.name.endswith("__")):
+                    document, reason = None, "whose name says nothing"
+                if document is None:
+                    skipped[reason] += 1
+                else:
+                    yield Pair(f"{module}:{name}:{child.lineno}", module, " ".join([*of, *words]), document)
+                words = ()  # an inner function is no method
+            yield from below(child, f"{name}.", words)
+
+    yield from below(tree, "", ())
+
+
+def name_words(name: str) -> Sequence[str]:
+    """Return the words of a name such as readFileName or read_file_name, lowered."""
+    return [part.lower() for part in _PARTS.findall(name)]
+
+
 def _query_and_document(function: _Function, lines: Sequence[str]) -> tuple[str, str] | str:
     """Return what a function gives, or in words why it gives nothing."""
     docstring = ast.get_docstring(function, clean=False)
@@ -84,14 +127,20 @@ def _query_and_document(function: _Function, lines: Sequence[str]) -> tuple[str,
         return "with a sentence of fewer than three words"
     if len(query) > _LONGEST_QUERY:
         return f"with a sentence of more than {_LONGEST_QUERY} characters"
+    document, reason = _document(function, lines)
+    return reason if document is None else (query, document)
+
+
+def _document(function: _Function, lines: Sequence[str]) -> tuple[str | None, str]:
+    """Return a function as a document, or in words why it is none."""
     if not _does_something(function):
-        return "that do nothing"
+        return None, "that do nothing"
     document = hidden_source(function, lines)
     if document is None:
-        return "with code on the lines of their docstring"
+        return None, "with code on the lines of their docstring"
     if len(document) > _LONGEST_DOCUMENT:
-        return f"of more than {_LONGEST_DOCUMENT:,} characters"
-    return query, document
+        return None, f"of more than {_LONGEST_DOCUMENT:,} characters"
+    return document, ""
 
 
 def first_sentence(docstring: str) -> str:
@@ -109,32 +158,35 @@ def hidden_source(function: _Function, lines: Sequence[str]) -> str | None:
     other code.
 
     Args:
-        function: It has a docstring, and a statement after it.
+        function: It has a statement beside its docstring, if it has one.
         lines: The lines of the module's source.
     """
-    docstring, following = function.body[0], function.body[1]
-    last = docstring.end_lineno or docstring.lineno
-    before = lines[docstring.lineno - 1].encode()[: docstring.col_offset]
-    if before.strip() or following.lineno <= last:
-        return None
+    left_out = range(0)
+    if ast.get_docstring(function, clean=False) is not None:
+        docstring, following = function.body[0], function.body[1]
+        last = docstring.end_lineno or docstring.lineno
+        before = lines[docstring.lineno - 1].encode()[: docstring.col_offset]
+        if before.strip() or following.lineno <= last:
+            return None
+        left_out = range(docstring.lineno, last + 1)
     start = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
     indent = lines[function.lineno - 1][: len(lines[function.lineno - 1]) - len(lines[function.lineno - 1].lstrip())]
     numbered = enumerate(lines[start - 1 : function.end_lineno], start=start)
-    rest = [line for number, line in numbered if not docstring.lineno <= number <= last]
+    rest = [line for number, line in numbered if number not in left_out]
     inside = _inside_strings(rest) if any(mark in line for line in rest for mark in _LONG_STRINGS) else ()
     kept = [line if number in inside else line.removeprefix(indent) for number, line in enumerate(rest, start=1)]
     return re.sub(rf"(?<!\w){re.escape(function.name)}(?!\w)", HIDDEN, "\n".join(kept)).strip("\n")
 
 
 def _does_something(function: _Function) -> bool:
-    """Tell whether there is more after the docstring than `pass`, `...` or the refusal of an abstract method."""
+    """Tell whether there is more than a docstring, `pass`, `...` or the refusal of an abstract method."""
     return any(
         not (
             isinstance(statement, ast.Pass)
             or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
             or (isinstance(statement, ast.Raise) and "NotImplemented" in ast.unparse(statement))
         )
-        for statement in function.body[1:]
+        for statement in function.body
     )
 
 
