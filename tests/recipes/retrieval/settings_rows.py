@@ -266,6 +266,7 @@ EVALUATE: list[Row] = [
                                                 "evaluate.rerank": 30}),
     Row("evaluate.corpus_cache", "none", lambda seen: seen.encoded, lambda a, b: b - a >= 30, modes="bp"),
     Row("evaluate.rerank", 2, dev, modes="c"),
+    Row("evaluate.beside", ["bm25"], lambda seen: any("bm25" in name for name in seen.dev.scalars), modes="bp"),
     Row("evaluate.post_processing", "first_token", dev, base={"evaluate.mode": "validator"}, modes="b"),
     Row("evaluate.processing_before_indexing", "normalize", dev, base={"evaluate.mode": "validator"}, modes="b"),
 ]  # fmt: skip

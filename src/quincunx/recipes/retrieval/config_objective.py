@@ -206,6 +206,9 @@ class RetrievalEvaluate(Evaluate):
     longest time ago goes first."""
     rerank: Annotated[int, when("mode", "cross-encoder")] = Field(default=100, ge=1)
     """Candidates of BM25 that a cross-encoder puts in order for each query."""
+    beside: Annotated[list[Literal["bm25", "rrf", "weighted"]], FULL, EMBEDS] = Field(default_factory=list)
+    """Rankings measured on the same queries beside the model's: `bm25`; BM25 and the model fused by reciprocal ranks
+    (`rrf`) or by scores brought to one scale (`weighted`). They never choose a checkpoint."""
     post_processing: Annotated[Literal["default", "first_token", "normalize"], AnyCase, VALIDATOR] = "default"
     """What is made of the model's output for a batch: its embeddings (`default`), the state of the `first_token`, or
     embeddings of length 1 (`normalize`). Other functions are given from Python."""

@@ -23,6 +23,7 @@ from quincunx.metrics.ranking import Scores, id_order, score_arrays
 from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.retrieval.data.collection import Collection
 from quincunx.recipes.retrieval.data.tokenised import Tokenised
+from quincunx.recipes.retrieval.evaluate.beside import Beside, comparison
 from quincunx.recipes.retrieval.evaluate.ranker import Validator, ranker
 from quincunx.recipes.retrieval.evaluate.remembered import Keeps
 from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, WINDOW, Limits
@@ -86,6 +87,8 @@ class FullEvaluator:
     """Keeps embeddings of the corpus by the weights they were made with; None: it is encoded every time."""
     device: torch.device | None = None
     """Where neighbours are searched; None: where the model is."""
+    beside: Beside | None = None
+    """Rankings that are measured beside the model's."""
 
     def __call__(self, model: nn.Module, runtime: Runtime, plan: Plan) -> Evaluation:
         """Return the measures with standard errors, a table of intervals, samples, and every query's values."""
@@ -112,27 +115,38 @@ class FullEvaluator:
         return Found(np.concatenate([p.documents for p in parts]), np.concatenate([p.scores for p in parts]))
 
     def evaluation(self, queries: NDArray[np.int64], found: Found) -> Evaluation:
-        """Return what a ranking of these queries is worth."""
+        """Return what a ranking of these queries is worth, and what others beside it are."""
         collection = self.corpus.collection
         names = [collection.queries.ids[query] for query in queries.tolist()]
-        scores = score_arrays(
-            found.documents,
-            found.scores,
-            collection.relevant.pick(queries),
-            self.measures,
-            order=self.corpus.order if self.ties == "trec" else None,
-            ties=self.ties,
-            names=names,
-        )
+        scores = self._scores(queries, found)
         table, scalars = summary(scores)
+        tables = [table]
         first = scores.wanted[0].name
         low, high = table.rows[0][2:4]
         note = (
             f"{self.split} {first} {scores.mean[first]:.4f} [{low}, {high}] over {len(names):,} queries and "
             f"{len(collection.documents):,} documents"
         )
+        if self.beside is not None:
+            others = {name: self._scores(queries, each) for name, each in self.beside(queries, found).items()}
+            compared, more, said = comparison(scores, others)
+            tables.append(compared)
+            scalars |= more
+            note += f"; beside it {said}"
         values = {one.name: dict(zip(scores.names, scores.of(one.name).tolist(), strict=True)) for one in scores.wanted}
-        return Evaluation(scalars, [table], self._samples(queries, found), [note], values)
+        return Evaluation(scalars, tables, self._samples(queries, found), [note], values)
+
+    def _scores(self, queries: NDArray[np.int64], found: Found) -> Scores:
+        collection = self.corpus.collection
+        return score_arrays(
+            found.documents,
+            found.scores,
+            collection.relevant.pick(queries),
+            self.measures,
+            order=self.corpus.order if self.ties == "trec" else None,
+            ties=self.ties,
+            names=[collection.queries.ids[query] for query in queries.tolist()],
+        )
 
     def _samples(self, queries: NDArray[np.int64], found: Found) -> list[dict[str, Any]]:
         collection, samples = self.corpus.collection, []

@@ -7,6 +7,7 @@ from quincunx.recipes.retrieval.config import RetrievalConfig
 from quincunx.recipes.retrieval.data import Collection
 from quincunx.recipes.retrieval.data.tokenizing import PairTokenizer
 from quincunx.recipes.retrieval.doctor import similarity
+from quincunx.recipes.retrieval.evaluate.beside import Beside, FirstStage
 from quincunx.recipes.retrieval.evaluate.full import Corpus, FullEvaluator
 from quincunx.recipes.retrieval.evaluate.pooled import PooledEvaluator
 from quincunx.recipes.retrieval.evaluate.ranker import BEFORE_INDEXING, POST_PROCESSING, Validator
@@ -37,7 +38,7 @@ def evaluator_of(
 
 
 def full(config: RetrievalConfig, split: str, corpus: Corpus, remembered: Keeps | None) -> FullEvaluator:
-    """Return what ranks a whole corpus for every judged query."""
+    """Return what ranks a whole corpus for every judged query; UsageError where BM25 beside it has no words to read."""
     chosen = config.evaluate
     validator = None
     if chosen.mode == "validator":
@@ -54,6 +55,7 @@ def full(config: RetrievalConfig, split: str, corpus: Corpus, remembered: Keeps 
         validator=validator,
         remembered=remembered,
         device=None if chosen.device is None else find_device(chosen.device),
+        beside=Beside(chosen.beside, FirstStage(corpus.collection)) if chosen.beside else None,
     )
 
 

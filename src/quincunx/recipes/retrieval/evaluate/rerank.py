@@ -19,9 +19,9 @@ from quincunx.config.plan import Plan
 from quincunx.engine.chunks import cut
 from quincunx.engine.runtime import Runtime
 from quincunx.index.exact import NOTHING, Found
-from quincunx.index.lexical import Lexical
 from quincunx.metrics.record import Evaluation
 from quincunx.recipes.retrieval.data.cross_source import TokenizePairs
+from quincunx.recipes.retrieval.evaluate.beside import FirstStage
 from quincunx.recipes.retrieval.evaluate.full import Corpus, FullEvaluator
 from quincunx.recipes.retrieval.evaluate.vectors import TOKENS, Limits
 
@@ -47,7 +47,7 @@ class RerankEvaluator:
         queries = self.corpus.judged
         if self.split == "dev" and plan.evaluation_limit is not None:
             queries = queries[: plan.evaluation_limit]
-        first = self.first.pick(queries, self.candidates)
+        first = self.first.rank(queries, self.candidates)
         found = Found(first.documents, self._scores(model, runtime, queries, first))
         judge = FullEvaluator(self.split, self.corpus, self.measures, cosine=False, ties=self.ties)
         result, before = judge.evaluation(queries, found), judge.evaluation(queries, first)
@@ -57,9 +57,9 @@ class RerankEvaluator:
         return Evaluation(scalars, result.tables, result.samples, [note], result.values)
 
     @cached_property
-    def first(self) -> _FirstStage:
+    def first(self) -> FirstStage:
         """BM25 over the corpus, made once."""
-        return _FirstStage(self.corpus)
+        return FirstStage(self.corpus.collection)
 
     def _scores(self, model: Any, runtime: Runtime, queries: NDArray[np.int64], first: Found) -> NDArray[np.float32]:
         collection = self.corpus.collection
@@ -69,17 +69,6 @@ class RerankEvaluator:
         scores = np.full(first.documents.shape, -np.inf, np.float32)
         scores[rows, columns] = score_pairs(model, self.tokenize, asked, told, runtime, self.tokens)
         return scores
-
-
-class _FirstStage:
-    def __init__(self, corpus: Corpus) -> None:
-        documents = corpus.collection.documents
-        self.corpus = corpus
-        self.index = Lexical(documents.text(number) or "" for number in range(len(documents)))
-
-    def pick(self, queries: NDArray[np.int64], count: int) -> Found:
-        texts = self.corpus.collection.queries
-        return self.index.search([texts.text(int(query)) or "" for query in queries], count)
 
 
 def score_pairs(
