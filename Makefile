@@ -1,9 +1,10 @@
-# make run    a first experiment, from a bare clone to its report
+# make run    a first experiment, from a bare clone to a trained model, its report, and answers
 # make test   all checks: lint, types, layers, tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONFIG ?= examples/long_range/listops_short.yaml
+QUINCUNX := $(BIN)/python -m quincunx
+RUN := runs/code-search
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # threads that wait without spinning: beside other work, two spinning ones are several times slower than one
 export OMP_WAIT_POLICY ?= passive
@@ -20,8 +21,24 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-run: setup
-	$(BIN)/python -m quincunx train $(CONFIG)
+# Each step is an ordinary command, done once: run it again and only the questions are asked again. A training run that was
+# killed goes on.
+run: $(RUN)/found/index.json
+	printf '%s\n' 'delete a folder and everything in it' 'split a string like a shell would' \
+	  'wait until a thread has finished' | $(QUINCUNX) search $(RUN)/found --run $(RUN) --by weighted -k 3
+
+stdlib-code-search/code_search.json: | setup
+	$(QUINCUNX) data stdlib-code-search --out stdlib-code-search
+
+$(RUN)/report.html: | stdlib-code-search/code_search.json
+	if test -d $(RUN)/checkpoints; then $(QUINCUNX) train $(RUN) --resume; \
+	  else $(QUINCUNX) train examples/retrieval/stdlib_code_search.yaml run.dir=$(RUN); fi
+
+$(RUN)/vectors/manifest.json: $(RUN)/report.html
+	$(QUINCUNX) encode $(RUN) --corpus stdlib-code-search --out $(RUN)/vectors
+
+$(RUN)/found/index.json: $(RUN)/vectors/manifest.json
+	$(QUINCUNX) index $(RUN)/vectors --out $(RUN)/found
 
 test: lint types layers
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
