@@ -24,8 +24,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # Each step is an ordinary command, done once: run it again and only the questions are asked again. A training run that was
 # killed goes on.
 run: $(RUN)/found/index.json
-	printf '%s\n' 'delete a folder and everything in it' 'split a string like a shell would' \
-	  'wait until a thread has finished' | $(QUINCUNX) search $(RUN)/found --run $(RUN) --by weighted -k 3
+	printf '%s\n' 'run a coroutine until it is done' 'compute the median of numbers' \
+	  'wait for a child process to end' | $(QUINCUNX) search $(RUN)/found --run $(RUN) --by weighted -k 3
 
 stdlib-code-search/code_search.json: | setup
 	$(QUINCUNX) data stdlib-code-search --out stdlib-code-search
