@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from quincunx.errors import UsageError
 from quincunx.nn.pretrained import (
     DenseLayer,
     SentenceLayout,
@@ -22,6 +23,7 @@ from quincunx.nn.pretrained import (
 )
 from quincunx.nn.pretrained.kept import files_of, read_model, read_tokenizer
 from quincunx.nn.pretrained.load import add_special_tokens
+from quincunx.nn.pretrained.tokens import Tokens
 from quincunx.nn.pretrained.train_tokenizer import train_tokenizer
 from quincunx.recipes.retrieval.config import RetrievalConfig
 from quincunx.tuners import attach
@@ -99,6 +101,9 @@ def make_encoders(config: RetrievalConfig, corpus: Corpus | None = None, home: P
     query = _adapted(query, config, notes, made.untrained)
     document = query if shared else _adapted(document, config, [], made.untrained)
     places = {"query": KEPT, "document": KEPT_DOCUMENT if own else KEPT}
+    if config.init_from is not None and home is None:
+        for place, tokenizer in {KEPT: query_tokenizer, places["document"]: document_tokenizer}.items():
+            _check_start(config, place, tokenizer, notes)
     return Encoders(
         query,
         document,
@@ -110,6 +115,23 @@ def make_encoders(config: RetrievalConfig, corpus: Corpus | None = None, home: P
         notes,
         made.untrained,
     )
+
+
+def _check_start(config: RetrievalConfig, place: str, tokenizer: PreTrainedTokenizerBase, notes: list[str]) -> None:
+    """Refuse a tokenizer that numbers tokens otherwise than that of the run whose weights training starts from."""
+    start = Path(config.init_from or "").expanduser()
+    run = start.parent.parent if start.parent.name == "checkpoints" else start
+    kept = run / place
+    if (
+        not (kept / "tokenizer.json").is_file()
+        or Tokens(read_tokenizer(kept)).fingerprint == Tokens(tokenizer).fingerprint
+    ):
+        return
+    said = f"the tokenizer is not that of init_from ({kept}): its weights would stand for other tokens"
+    if not config.init_partial:
+        setting = "document.path" if place == KEPT_DOCUMENT else "encoder.tokenizer.path"
+        raise UsageError(f"{said}. Set {setting}={kept}, or init_partial=true if that is meant")
+    notes.append(said)
 
 
 def longest(config: RetrievalConfig, side: str, encoders: Encoders) -> int:

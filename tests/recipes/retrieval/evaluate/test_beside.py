@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.retrieval_sets import collection
 
 from quincunx.errors import UsageError
 from quincunx.index.exact import NOTHING, Found
@@ -12,6 +11,7 @@ from quincunx.metrics.ranking import score
 from quincunx.metrics.significance import paired
 from quincunx.recipes.retrieval.data.texts import TokenTexts
 from quincunx.recipes.retrieval.evaluate.beside import Beside, FirstStage, comparison
+from retrieval_sets import collection
 
 QUERIES = ["red apple", "blue sky", "green grass"]
 DOCUMENTS = ["an apple, red", "the sky is blue", "grass and more grass", "nothing of it"]
