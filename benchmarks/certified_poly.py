@@ -46,7 +46,7 @@ from quincunx.recipes.retrieval.encode_corpus import encode_corpus
 
 NAME = "certified-poly"
 PACKAGES = ("numpy", "scipy", "sklearn", "sympy", "torch", "transformers")
-FURTHER = ("matplotlib", "networkx", "pandas", "datasets", "pip")
+FURTHER = ("matplotlib", "networkx", "pandas", "datasets", "pip", "nncf", "peft", "lightning")
 """Packages whose functions are documents, and teach nothing."""
 K = 10
 BAR = 0.05

@@ -112,6 +112,7 @@ class Encoder:
         *,
         backend: str = "torch",
         int8: bool = False,
+        bf16: bool = False,
         calibration: Sequence[str] = (),
         limits: Limits | None = None,
     ) -> None:
@@ -121,8 +122,9 @@ class Encoder:
         self.runtime = runtime
         self.backend = backend
         self.int8 = int8
+        self._bf16 = bf16
         self.limits = limits or Limits()
-        if backend == "torch" and runtime.device.type == "cpu":
+        if backend != "openvino" and runtime.device.type == "cpu":  # which cuts batches itself
             most = min(self.limits.tokens, _THREAD_TOKENS * torch.get_num_threads())
             self.limits = self.limits._replace(tokens=most)
         self.poly = isinstance(model, PolyEncoder)
@@ -155,7 +157,8 @@ class Encoder:
         Args:
             run: A retrieval run, or its folder.
             backend: What computes: `torch`, `onnxruntime` or `openvino`.
-            precision: Of torch: `float32`, `bf16`, or `auto`, which is bf16 where the device multiplies it in hardware.
+            precision: Of torch and openvino: `float32`, `bf16`, or `auto`, which is bf16 where the device multiplies it
+                in hardware.
             device: Of torch, such as `cpu` or `cuda:1`; `auto` takes an accelerator where there is one.
             checkpoint: `best`, `last`, or its name.
             int8: With another backend: linear maps compute in 8 bits.
@@ -179,9 +182,12 @@ class Encoder:
             raise UsageError(f"there is no device {device!r}: auto, cpu, mps, cuda or cuda:N")
         if backend == "torch" and int8:
             raise UsageError("8 bits are computed by the backends onnxruntime and openvino: name one of them")
-        if backend != "torch" and precision == "bf16":
-            raise UsageError(f"bf16 is of the backend torch; {backend} computes in float32, or with int8 in 8 bits")
+        if precision == "bf16" and (int8 or backend == "onnxruntime"):
+            raise UsageError("bf16 is of the backends torch and openvino, and not with int8: leave precision out")
+        bf16 = False
         if backend != "torch":
+            # torch stays in float32, for what is not compiled; the backend is told apart
+            bf16 = backend == "openvino" and not int8 and _runtime(precision, "cpu").dtype == torch.bfloat16
             precision, device = "float32", "cpu"
         path = Path(run if isinstance(run, str | os.PathLike) else run.path)
         folder = reopen(path)
@@ -203,8 +209,9 @@ class Encoder:
         }
         model = model.to(runtime.device)
         return cls(
-            config, model, tokenizers, runtime, backend=backend, int8=int8, calibration=calibration, limits=limits
-        )
+            config, model, tokenizers, runtime,
+            backend=backend, int8=int8, bf16=bf16, calibration=calibration, limits=limits,
+        )  # fmt: skip
 
     def encode(self, texts: Sequence[str], side: str = "document") -> Vectors:
         """Return the vectors `[N, D]` of texts, in their order; of length 1 where cosines are compared.
@@ -241,6 +248,8 @@ class Encoder:
         """
         tokenize = self.tokenizers[side]
         chosen = getattr(self.config, side).pooling or self.config.encoder.pooling
+        compiled = self.backend != "torch" and not (self.poly and side == "query")  # codes are torch's in every backend
+        bf16 = self._bf16 if compiled else self.runtime.dtype == torch.bfloat16
         return {
             "weights": self.weights,
             "tokenizer": tokenize.request["tokenizer"],
@@ -252,8 +261,8 @@ class Encoder:
             "similarity": self.similarity,
             "dimension": self.width,
             "dtype": "float32",
-            "precision": "int8" if self.int8 else "bf16" if self.runtime.dtype == torch.bfloat16 else "float32",
-            "backend": self.backend,
+            "precision": "int8" if compiled and self.int8 else "bf16" if bf16 else "float32",
+            "backend": self.backend if compiled else "torch",
             "mode": self.config.mode,
         }
 
@@ -277,6 +286,7 @@ class Encoder:
                 self.model,
                 side,
                 int8=self.int8,
+                bf16=self._bf16,
                 calibration=tokenize(self.calibration) if self.calibration else None,
                 cache=cache_folder(self.config.data.cache) / "backends",
             )

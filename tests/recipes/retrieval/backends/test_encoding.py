@@ -61,3 +61,23 @@ def test_too_small_a_corpus_for_8_bits_is_refused(made: Path) -> None:
         encode_corpus(made / "run", small, made / "none", backend="onnxruntime", int8=True)
     assert not list((made / "none").glob("shard*"))
     assert encode_corpus(made / "run", small, made / "other", backend="onnxruntime").documents == 2
+
+
+def test_openvino_computes_in_the_precision_asked(made: Path) -> None:
+    pytest.importorskip("openvino")
+    native = Encoder.load(made / "run", backend="torch").made()["precision"]
+    texts = ["tell7y1 tell7y2 n3", "ask1x1 " * 60]
+    exact = Encoder.load(made / "run", precision="float32").encode(texts)
+    found = Encoder.load(made / "run", backend="openvino", precision="float32")
+    assert found.made()["precision"] == "float32"
+    np.testing.assert_allclose(found.encode(texts), exact, atol=2e-6)
+    auto = Encoder.load(made / "run", backend="openvino")
+    assert auto.made()["precision"] == native
+    difference = np.abs(auto.encode(texts) - exact).max()
+    assert difference < 0.02 and (difference > 1e-5) == (native == "bf16")
+
+
+def test_bf16_is_refused_where_a_backend_has_none(made: Path) -> None:
+    for options in ({"backend": "onnxruntime"}, {"backend": "openvino", "int8": True}):
+        with pytest.raises(UsageError, match="bf16 is of the backends torch and openvino"):
+            Encoder.load(made / "run", precision="bf16", **options)

@@ -84,6 +84,7 @@ def make_backend(
     side: str,
     *,
     int8: bool = False,
+    bf16: bool = False,
     calibration: Sequence[NDArray[np.int32]] | None = None,
     cache: Path,
 ) -> Backend:
@@ -97,16 +98,19 @@ def make_backend(
         model: A `BiEncoder` or `PolyEncoder`.
         side: `query` or `document`; of a poly-encoder `document` alone.
         int8: Linear maps compute in 8 bits.
+        bf16: Of openvino: all is computed in bf16.
         calibration: With `int8`: token ids `[S]` of texts of the corpus, from which scales are taken.
         cache: Folder for the forms of models.
 
     Raises:
-        UsageError: An unknown backend, or 8 bits without texts or of a backend that has none.
+        UsageError: An unknown backend, 8 bits without texts or of a backend that has none, bf16 likewise.
         MissingExtra: A package that the backend needs is not installed.
         RunError: The cache cannot be written.
     """
     if name not in BACKENDS:
         raise UsageError(f"there is no backend {name!r}: {', '.join(BACKENDS)}")
+    if bf16 and (int8 or name != "openvino"):
+        raise UsageError("bf16 is computed by the backend openvino, and not with int8")
     encoder: TextEncoder = getattr(model, side)
     if name == "torch":
         if int8:
@@ -120,7 +124,7 @@ def make_backend(
     with torch.no_grad():
         empty = encoder.head(torch.zeros(1, encoder.states_width)).numpy()
     found = None if facts["drop"] is None else Drop(**facts["drop"])
-    return CompiledBackend(name, run_form(name, place, int8=int8), empty, found)
+    return CompiledBackend(name, run_form(name, place, int8=int8, bf16=bf16), empty, found)
 
 
 ENDINGS = {"onnxruntime": "onnx", "openvino": "xml"}
@@ -165,13 +169,13 @@ def write_form(name: str, traced: Any, folder: Path, sample: Sample | None, stem
     return {"int8": True, "drop": found.to_json()}
 
 
-def run_form(name: str, folder: Path, *, int8: bool, stem: str = "model") -> Any:
+def run_form(name: str, folder: Path, *, int8: bool, bf16: bool = False, stem: str = "model") -> Any:
     """Return what runs the form of a model that `write_form` wrote."""
-    return _compiled(name, folder / f"{stem}.{ENDINGS[name]}", int8=int8)
+    return _compiled(name, folder / f"{stem}.{ENDINGS[name]}", int8=int8, bf16=bf16)
 
 
-def _compiled(name: str, file: Path, *, int8: bool) -> Any:
-    return OnnxBackend(file) if name == "onnxruntime" else OpenVinoBackend(file, int8=int8)
+def _compiled(name: str, file: Path, *, int8: bool, bf16: bool = False) -> Any:
+    return OnnxBackend(file) if name == "onnxruntime" else OpenVinoBackend(file, int8=int8, bf16=bf16)
 
 
 def _key(name: str, encoder: TextEncoder, sample: Sample | None) -> str:

@@ -58,12 +58,13 @@ class OpenVinoBackend:
         file: `*.xml`.
         int8: The file is in 8 bits. What stays beside them is then computed in bf16 where the CPU has it, else in
             float32.
+        bf16: Of a file in float32: all is computed in bf16.
         threads: Of the CPU; None: all that this process may use.
     """
 
     name = "openvino"
 
-    def __init__(self, file: Path, *, int8: bool = False, threads: int | None = None) -> None:
+    def __init__(self, file: Path, *, int8: bool = False, bf16: bool = False, threads: int | None = None) -> None:
         library = package("openvino", "openvino", "the backend openvino")
         streams = threads or torch.get_num_threads()
         options: dict[str, Any] = {
@@ -72,7 +73,7 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": streams,
         }
         if not int8:
-            options["INFERENCE_PRECISION_HINT"] = "f32"  # else a CPU with bf16 would compute in it
+            options["INFERENCE_PRECISION_HINT"] = "bf16" if bf16 else "f32"  # unsaid, the CPU would decide
         compiled = library.Core().compile_model(str(file), "CPU", options)
         self.inputs: list[str] = [port.get_any_name() for port in compiled.inputs]
         self._queue = library.AsyncInferQueue(compiled, streams)
