@@ -13,8 +13,10 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 
 from transformers import AutoConfig, AutoModel
 
+from quincunx.config.sections.peft import Peft
 from quincunx.nn.pretrained.packed import NAME, PACKABLE, Packing, packed_states, packs, use
 from quincunx.recipes.retrieval.model.text_encoder import TextEncoder
+from quincunx.tuners import attach
 
 CPU = torch.device("cpu")
 LENGTHS = torch.tensor([3, 17, 17, 5, 0, 30, 3, 3])
@@ -124,3 +126,23 @@ def test_the_saved_config_does_not_name_it() -> None:
     model = encoder("bert")
     use(model)  # type: ignore[arg-type]
     assert NAME not in json.dumps(model.config.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "packed"),
+    [
+        ("prompt_tuning", {"num_virtual_tokens": 3}, False),
+        ("prefix_tuning", {"num_virtual_tokens": 3}, False),
+        ("lora", {"target_modules": ["query"]}, True),
+    ],
+)
+def test_adapters_that_put_something_before_each_text_are_given_padded_texts(
+    method: str, options: dict[str, Any], packed: bool
+) -> None:
+    pytest.importorskip("peft", reason="the peft library is not installed")
+    model = encoder("bert")
+    use(model)  # type: ignore[arg-type]
+    adapted = attach(model, Peft(method=method, options=options)).model
+    assert packs(adapted, CPU) is packed
+    vectors, gradient = learnt(adapted)
+    assert torch.isfinite(vectors).all() and gradient.abs().sum() > 0
