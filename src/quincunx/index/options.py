@@ -22,7 +22,7 @@ class Option:
 
 OPTIONS: dict[str, Option] = {
     "nlist": Option(0, 0, False, "lists that the vectors are divided into; 0: 4 times the square root of their number"),
-    "nprobe": Option(64, 1, True, "lists that a search looks into"),
+    "nprobe": Option(128, 1, True, "lists that a search looks into"),
     "M": Option(32, 2, False, "links of a vector in the graph; twice as many at its lowest level"),
     "ef_construction": Option(100, 4, False, "candidates kept while a vector's links are chosen"),
     "ef_search": Option(96, 1, True, "candidates kept while the graph is searched"),
