@@ -209,7 +209,7 @@ def test_metrics_of_rankings_need_no_goal(metric: str):
 def test_the_starter_is_sound_and_says_what_differs():
     found = load_text(SCHEMA.starter)
     assert (found.mode, found.data.path) == ("bi-encoder", "stdlib-code-search")
-    assert found.optimizer.learning_rate == 0.001
+    assert found.optimizer.learning_rate == 0.002
     assert all(len(line) <= 120 for line in SCHEMA.starter.splitlines())
 
 
