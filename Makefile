@@ -40,11 +40,19 @@ $(RUN)/vectors/manifest.json: $(RUN)/report.html
 $(RUN)/found/index.json: $(RUN)/vectors/manifest.json
 	$(QUINCUNX) index $(RUN)/vectors --out $(RUN)/found
 
+# models as graphs of other runtimes get processes of their own: twice, a process that had run half of the other tests
+# ended without a word when the first graph was made in it; the cause is not known
+GRAPHS := $(addprefix tests/,recipes/retrieval/backends recipes/retrieval/export recipes/retrieval/test_encode.py \
+  test_cli_export.py test_cli_answers_encode.py)
+PYTEST := $(BIN)/python -m pytest -n 2
+
 test: lint types layers
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu" $(GRAPHS:%=--ignore=%)
+	$(PYTEST) -m "not slow and not gpu" $(GRAPHS)
 
 test-all: lint types layers
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST) $(GRAPHS:%=--ignore=%)
+	$(PYTEST) $(GRAPHS)
 
 lint: setup
 	$(BIN)/ruff check .
