@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quincunx.report.collect import RunData, Series
@@ -120,6 +120,8 @@ class TestChoice:
 class TestDrawing:
     @settings(max_examples=60, deadline=None)
     @given(st.dictionaries(st.sampled_from(["train/a", "dev/a", "test/a", "dev/a_se", "other/a"]), NUMBERS, min_size=1))
+    @example({"dev/a": [0.0, 0.0], "dev/a_se": [0.0, 1e300], "train/a": [0.0]})
+    @example({"dev/a": [1.0, 2.0, 1e6], "dev/a_se": [5.0, 1e300, 1.0]})
     def test_any_numbers_give_a_sound_picture(self, series: dict[str, list[float]]) -> None:
         for chart in charts(run(series, {"metric": "dev/a", "value": 1.0, "update": 1})):
             picture = ElementTree.fromstring(to_svg(chart))

@@ -95,16 +95,21 @@ class Filling:
             RunError: A shard cannot be written; those that are there stay.
         """
         made = 0
+
+        def one(number: int, *, wait: bool) -> None:
+            nonlocal made
+            if self._make(number, make, wait=wait):
+                made += 1
+                if on_shard is not None:
+                    on_shard(number)
+
         while missing := self.missing:
             before = made
             for number in missing:
-                if self._make(number, make, wait=False):
-                    made += 1
-                    if on_shard is not None:
-                        on_shard(number)
+                one(number, wait=False)
             if made == before and (left := self.missing):
                 # all of these are being made by others: wait for the first, and make it if its maker is gone
-                made += self._make(left[0], make, wait=True)
+                one(left[0], wait=True)
         return made
 
     def _make(self, number: int, make: Callable[[int], Shard], *, wait: bool) -> bool:

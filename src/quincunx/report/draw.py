@@ -168,7 +168,7 @@ def _all_values(chart: Chart) -> Iterable[float]:
 
 
 def _can_be_drawn(value: float, logarithmic: bool) -> bool:
-    # Beyond 1e300 differences overflow; such a value is as good as infinite.
+    # Differences of larger values overflow; such a value is as good as infinite.
     return math.isfinite(value) and abs(value) < 1e300 and (value > 0 or not logarithmic)
 
 
@@ -190,9 +190,13 @@ def _line(line: Line, across: Axis, upward: Axis) -> Iterable[str]:
     colour = f"c{colour_number(line.split)}"
     if line.errors is not None:
         for stretch in _stretches(line, upward):
-            errors = [(update, value, line.errors[place]) for place, update, value in stretch]
-            there = [(update, value + error) for update, value, error in errors if math.isfinite(error)]
-            back = [(update, value - error) for update, value, error in reversed(errors) if math.isfinite(error)]
+            band = [
+                (update, value - line.errors[place], value + line.errors[place]) for place, update, value in stretch
+            ]
+            # A lower end at or below zero lies on the floor of a logarithmic axis; what is too large is left out.
+            band = [ends for ends in band if all(_can_be_drawn(end, logarithmic=False) for end in ends[1:])]
+            there = [(update, high) for update, _, high in band]
+            back = [(update, low) for update, low, _ in reversed(band)]
             if len(there) > 1:
                 yield f'<polygon class="band {colour}" points="{_points([*there, *back], across, upward)}"/>'
     for stretch in _stretches(line, upward):
