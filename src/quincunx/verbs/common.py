@@ -79,6 +79,22 @@ def aligned(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def tenths(what: str) -> Callable[[int, int], None]:
+    """Return what is told how many of a total are done, and says so at every tenth."""
+    from quincunx.console import Terminal
+
+    console = Terminal(soft_wrap=True, stderr=True)
+    shown = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        if (tenth := 10 * done // total) > shown:
+            shown = tenth
+            console.print(f"{done:,} of {total:,} {what}", markup=False, highlight=False)
+
+    return progress
+
+
 def say(text: str) -> None:
     """Write a line of the result."""
     sys.stdout.write(text + "\n")

@@ -9,121 +9,86 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quincunx.errors import UsageError
-from quincunx.verbs.common import Adder, add_skips, run_folder, say, say_error
+from quincunx.verbs.common import Adder, add_skips, say, say_error
+from quincunx.verbs.ways import (
+    add_index_options,
+    add_models,
+    add_way,
+    chosen_way,
+    fusion_options,
+    index_options,
+    model_options,
+    models_of,
+    refuse_idle,
+    run_path,
+    way_of,
+)
 
 if TYPE_CHECKING:
     from quincunx.recipes.retrieval.search import Hit, Searcher, Way
 
 TOGETHER = 256
 """Queries of a file that are searched at once."""
-MODELS = {"checkpoint": "best", "precision": "auto", "device": "auto", "backend": "torch"}
-"""Options that say how models compute, and their defaults."""
 
 
 def add_to(add: Adder) -> None:
     """Add the verb."""
-    from quincunx.index.options import OPTIONS
-
     made = add("search", search, "search an index: one query, a file of queries, or what is typed")
     made.add_argument("index", help="what quincunx index wrote")
     made.set_defaults(takes_words=True)
     made.add_argument("words", nargs="*", metavar="QUERY", help="the question; without it and --queries, it is typed")
     made.add_argument("--run", help="run folder of the bi- or poly-encoder that encoded the documents")
-    ways = "dense (default with --run), bm25 (default without), rrf or weighted (both fused)"
-    made.add_argument("--by", choices=["dense", "bm25", "rrf", "weighted"], metavar="WAY", help=ways)
+    add_way(made)
     made.add_argument("-k", type=int, default=10, metavar="N", help="documents a query; default: 10")
     made.add_argument("--rerank", metavar="RUN", help="cross-encoder run that puts the candidates in order")
     made.add_argument("--candidates", type=int, metavar="N", help="documents fused or reranked; default: 100")
-    made.add_argument("--weights", type=two_numbers, metavar="D,B", help="of dense and BM25 in a fusion; default: 1,1")
-    scales = "of --by weighted, how scores come to one scale: min-max (default), z-score or none"
-    made.add_argument("--normalisation", choices=["min-max", "z-score", "none"], metavar="WORD", help=scales)
-    made.add_argument("--rank-constant", type=float, metavar="C", help="of --by rrf: 1 / (C + rank); default: 60")
     made.add_argument("--queries", metavar="FILE", help="id<TAB>text lines, or JSON lines with _id and text")
     made.add_argument("--out", metavar="FILE", help="of --queries: the TREC run file")
     made.add_argument("--tag", metavar="WORD", help="of --out: its last column; default: quincunx")
     add_skips(made, "of --queries")
     made.add_argument("--json", action="store_true", help="as JSON, one object a query")
-    made.add_argument("--exact", action="store_true", help="compare with every document, whatever the index's kind")
-    for name, option in OPTIONS.items():
-        if option.search:
-            flag = f"--{name.replace('_', '-')}"
-            made.add_argument(flag, dest=name, type=int, metavar="N", help=f"{option.text}; default: the index's")
+    add_index_options(made)
     made.add_argument("--store", action="append", metavar="DIR", help="where the texts are, if their store was moved")
-    made.add_argument("--checkpoint", help="of --run: best (default), last, or its name")
-    made.add_argument("--precision", metavar="WORD", help="auto (default), float32 or bf16")
-    made.add_argument("--backend", metavar="NAME", help="of --run: torch (default), onnxruntime or openvino")
-    made.add_argument("--device", help="auto (default), cpu, mps, cuda or cuda:N")
-
-
-def two_numbers(text: str) -> tuple[float, float]:
-    """Return what an option with two numbers says; ArgumentTypeError for anything else."""
-    try:
-        one, other = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers with a comma between, such as 0.7,0.3") from None
-    return one, other
+    add_models(made)
 
 
 def search(options: argparse.Namespace) -> int:
     """Search an index."""
     options.query = " ".join(options.words) if options.words else None
-    by = options.by or ("bm25" if options.run is None else "dense")
-    _check(options, by)
-    from quincunx.index.options import OPTIONS
-    from quincunx.recipes.retrieval.search import Searcher, Way
+    _check(options)
+    from quincunx.recipes.retrieval.search import Searcher
 
-    fusion = {
-        "weights": options.weights,
-        "normalisation": options.normalisation,
-        "rank_constant": options.rank_constant,
-    }
-    given = {**fusion, "candidates": options.candidates}
-    chosen = {name: getattr(options, name) for name, option in OPTIONS.items() if option.search}
-    way = Way(
-        by,
-        exact=options.exact,
-        options={name: value for name, value in chosen.items() if value is not None},
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    way = way_of(options, "candidates")
     searcher = Searcher.open(
         options.index,
-        None if options.run is None else run_folder(options.run).path,
-        rerank=None if options.rerank is None else run_folder(options.rerank).path,
+        run_path(options.run),
+        rerank=run_path(options.rerank),
         stores=options.store,
-        **{name: getattr(options, name) or default for name, default in MODELS.items()},
+        **models_of(options),
     )
     if options.queries is not None:
         return _file(options, searcher, way)
     return _typed(options, searcher, way)
 
 
-def _check(options: argparse.Namespace, by: str) -> None:
+def _check(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other, or that this search would not look at."""
     if options.query is not None and options.queries is not None:
         raise UsageError("a query and a file of queries (--queries) are both given: leave one away")
     if options.queries is not None and options.out is None and not options.json:
         raise UsageError("where do the answers go? Give --out FILE for a TREC run file, or --json for JSON lines")
-    fused, dense, reranked = by in ("rrf", "weighted"), by != "bm25", options.rerank is not None
+    dense, of_file = chosen_way(options) != "bm25", options.queries is not None
     looked_at = {
         "--run": (options.run, dense, "BM25 needs no run"),
-        "--out": (options.out, options.queries is not None, "it is for --queries"),
+        "--out": (options.out, of_file, "it is for --queries"),
         "--tag": (options.tag, options.out is not None, "it is for --out"),
-        "--skip-bad-rows": (options.skip_bad_rows or None, options.queries is not None, "it is for --queries"),
-        "--weights": (options.weights, fused, "it is for --by rrf or weighted"),
-        "--normalisation": (options.normalisation, by == "weighted", "it is for --by weighted"),
-        "--rank-constant": (options.rank_constant, by == "rrf", "it is for --by rrf"),
-        "--exact": (options.exact or None, dense, "BM25 compares with every document"),
-        "--backend": (options.backend, dense, "it is of the run that encodes queries"),
-        "--checkpoint": (options.checkpoint, dense, "it is of the run that encodes queries"),
-        "--precision": (options.precision, dense or reranked, "BM25 computes with no model"),
-        "--device": (options.device, dense or reranked, "BM25 computes with no model"),
-        "--nprobe": (options.nprobe, dense, "it is of a dense index"),
-        "--ef-search": (options.ef_search, dense, "it is of a dense index"),
-        "--oversample": (options.oversample, dense, "it is of a dense index"),
+        "--skip-bad-rows": (options.skip_bad_rows or None, of_file, "it is for --queries"),
     }
-    for name, (value, used, why) in looked_at.items():
-        if value is not None and not used:
-            raise UsageError(f"{name} has no effect here: {why}. Leave it out")
+    refuse_idle(looked_at)
+    refuse_idle(fusion_options(options))
+    refuse_idle(index_options(options, dense, "it is of a search by vectors"))
+    models = dense or options.rerank is not None
+    refuse_idle(model_options(options, run=dense, any_model=models, why="it is of the run that encodes queries"))
 
 
 def _file(options: argparse.Namespace, searcher: Searcher, way: Way) -> int:

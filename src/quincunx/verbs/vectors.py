@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quincunx.verbs.common import Adder, add_skips, group, run_folder, say
+from quincunx.verbs.common import Adder, add_skips, group, run_folder, say, tenths
 
 if TYPE_CHECKING:
     from quincunx.index.indexed import Index
@@ -86,24 +86,15 @@ def with_build(arguments: list[str]) -> list[str]:
 
 def encode(options: argparse.Namespace) -> int:
     """Encode a corpus by a run into a store of vectors."""
-    from quincunx.console import Terminal, duration
+    from quincunx.console import duration
     from quincunx.recipes.retrieval.encode_corpus import encode_corpus
-
-    console = Terminal(soft_wrap=True, stderr=True)
-    shown = -1
-
-    def progress(done: int, total: int) -> None:
-        nonlocal shown
-        if (tenth := 10 * done // total) > shown:
-            shown = tenth
-            console.print(f"{done:,} of {total:,} documents", markup=False, highlight=False)
 
     found = encode_corpus(
         run_folder(options.run).path,
         options.corpus,
         options.out,
         processes=options.processes,
-        on_progress=progress,
+        on_progress=tenths("documents"),
         format=options.format,
         shard_size=options.shard_size,
         precision=options.precision,
