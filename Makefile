@@ -40,19 +40,13 @@ $(RUN)/vectors/manifest.json: $(RUN)/report.html
 $(RUN)/found/index.json: $(RUN)/vectors/manifest.json
 	$(QUINCUNX) index $(RUN)/vectors --out $(RUN)/found
 
-# models as graphs of other runtimes get processes of their own: twice, a process that had run half of the other tests
-# ended without a word when the first graph was made in it; the cause is not known
-GRAPHS := $(addprefix tests/,recipes/retrieval/backends recipes/retrieval/export recipes/retrieval/test_encode.py \
-  test_cli_export.py test_cli_answers_encode.py)
 PYTEST := $(BIN)/python -m pytest -n 2
 
 test: lint types layers
-	$(PYTEST) -m "not slow and not gpu" $(GRAPHS:%=--ignore=%)
-	$(PYTEST) -m "not slow and not gpu" $(GRAPHS)
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: lint types layers
-	$(PYTEST) $(GRAPHS:%=--ignore=%)
-	$(PYTEST) $(GRAPHS)
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

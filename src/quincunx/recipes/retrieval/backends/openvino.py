@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from quincunx.errors import UsageError
 from quincunx.recipes.retrieval.backends.calibrate import Batch, padded
 from quincunx.recipes.retrieval.backends.quiet import package, quiet
+from quincunx.recipes.retrieval.backends.signal_stack import signal_stack_kept
 from quincunx.recipes.retrieval.backends.trace import Traced, example_of, followed, names_of
 
 PART = 1024
@@ -74,7 +75,8 @@ class OpenVinoBackend:
         }
         if not int8:
             options["INFERENCE_PRECISION_HINT"] = "bf16" if bf16 else "f32"  # unsaid, the CPU would decide
-        compiled = library.Core().compile_model(str(file), "CPU", options)
+        with signal_stack_kept():
+            compiled = library.Core().compile_model(str(file), "CPU", options)
         self.inputs: list[str] = [port.get_any_name() for port in compiled.inputs]
         self._queue = library.AsyncInferQueue(compiled, streams)
         self._queue.set_callback(_keep)
@@ -120,7 +122,7 @@ def quantize_openvino(source: Path, file: Path, batches: Sequence[Batch]) -> Non
     """
     nncf = package("nncf", "openvino", "8 bits by OpenVINO")
     library = package("openvino", "openvino", "8 bits by OpenVINO")
-    with quiet():
+    with quiet(), signal_stack_kept():
         made = nncf.quantize(
             library.Core().read_model(str(source)),
             nncf.Dataset(list(batches)),
