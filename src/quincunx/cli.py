@@ -22,6 +22,7 @@ FAMILIES = (configs, training, scoring, vectors, searching, mining, exporting, d
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options, rest = _parser().parse_known_args(vectors.with_build(list(arguments)))
+    options.arguments = list(arguments)
     try:
         _settle(options, rest)
         return options.verb(options)

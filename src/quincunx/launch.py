@@ -86,6 +86,7 @@ def launch(loaded: Loaded, wish: Wish) -> Ended:
     """
     runtime = start_runtime(loaded.config.compute)
     try:
+        _check_processes(loaded.config.compute.processes, runtime.world)
         return _launch(loaded, wish, runtime)
     finally:
         runtime.close()
@@ -95,6 +96,8 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
     recipe = recipe_of(loaded.schema.name)
     config, notes = recipe.decide(loaded.config)
     notes = [*loaded.notes, *notes]
+    if runtime.world > 1:
+        notes.append(f"{runtime.world} processes share every batch")
     _check_declared(config, loaded, recipe.chunk_samples(config), wish.allow_target)
     # opened before anything is read or written: a missing key or package is told at once
     trackers = trackers_of(config.log) if runtime.main else Trackers({})
@@ -251,6 +254,15 @@ def _remedy(error: BaseException) -> str | None:
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return "torch.compile cannot be had here: set compute.compile=false, or install what it misses"
     return None
+
+
+def _check_processes(wanted: int | str | None, world: int) -> None:
+    """Refuse to train in one process, or in as many as a launcher started, what the config wants in another number."""
+    if isinstance(wanted, int) and wanted != world:
+        raise UsageError(
+            f"compute.processes is {wanted}, and there {'is one' if world == 1 else f'are {world}'}: start it by "
+            "quincunx train, which starts them itself, or leave compute.processes out"
+        )
 
 
 def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allowed: Sequence[str]) -> None:

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quincunx.config.plan import Interval, describe, interval, make_plan
+from quincunx.config.plan import Interval, describe, interval, make_plan, total_updates
 from quincunx.config.schema import Sizes
-from quincunx.config.sections.rules import total_updates
 from quincunx.recipes import schema_of
 
 
@@ -50,6 +49,24 @@ def test_groups_are_cut_into_batches_apart():
     asked = config(update={"batch_size": 50}, budget={"epochs": 1})
     assert total_updates(asked, sizes) == 3, "rules count as the plan does"
     assert json.loads(json.dumps(made.to_json()))["sizes"]["groups"] == [60, 41]
+
+
+def test_an_epoch_may_be_so_many_logical_batches_and_end_within_an_update():
+    asked = {"update": {"batch_size": 8, "accumulation": 4}, "budget": {"epochs": 3, "batches_per_epoch": 10}}
+    made = make_plan(config(**asked), Sizes(train=24))
+    assert (made.batches_per_epoch, made.updates_per_epoch) == (10, Fraction(5, 2)), "a pass has 3 batches"
+    assert made.total_updates == 8, "30 logical batches are 7.5 updates"
+    assert [update for update in range(1, 9) if made.evaluate_every.fires(update)] == [3, 5, 8]
+    assert json.loads(json.dumps(made.to_json()))["updates_per_epoch"] == 2.5
+    assert ("updates per epoch", "2.5 (10 logical batches)") in describe(made, config(**asked))
+
+
+def test_saving_may_be_counted_in_logical_batches():
+    asked = {"update": {"accumulation": 4}, "checkpoint": {"every_batches": 10}}
+    made = make_plan(config(**asked), Sizes(train=10_000))
+    assert [update for update in range(1, 9) if made.checkpoint_every.fires(update)] == [3, 5, 8]
+    made = make_plan(config(update={"accumulation": 4}, checkpoint={"every_batches": 2}), Sizes(train=10_000))
+    assert made.checkpoint_every == Interval(Fraction(1)), "never more often than the weights change"
 
 
 def test_updates_may_be_given_outright_and_stopped_before():

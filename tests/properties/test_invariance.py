@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from properties.conftest import config_file, final_weights
+from quincunx import train as quincunx_train
+from quincunx.errors import UsageError
 from runner import quincunx
 
 
@@ -65,6 +67,33 @@ def test_torchrun_with_two_processes_equals_one(descent, cache, tmp_path):
     assert found.keys() == wanted.keys()
     assert all(found[key] == pytest.approx(wanted[key], rel=1e-4) for key in wanted)
     assert result.stdout.count("trained to the end") == 1, "only one process speaks"
+
+
+def test_a_config_starts_its_processes_itself(descent, cache, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    changes = {**DESCENT, "chunking.samples": 3, "compute.processes": 2, "compute.device": "cpu", "log.every": 5}
+    config = config_file(tmp_path / "config.json", cache, run, changes)
+    assert quincunx("train", config, log=log) == 0, log.read_text()
+    assert closeness(run, descent) < 1e-5
+    assert log.read_text().count("trained to the end") == 1, "only one process speaks"
+    assert "2 processes share every batch" in log.read_text()
+
+
+def test_without_devices_to_share_the_work_it_is_said_and_done_in_one_process(descent, cache, tmp_path):
+    if torch.cuda.device_count() > 1:
+        pytest.skip("this machine has several CUDA devices")
+    run, log = tmp_path / "run", tmp_path / "log"
+    changes = {**DESCENT, "compute.processes": "auto", "budget.stop_at": 1}
+    config = config_file(tmp_path / "config.json", cache, run, changes)
+    assert quincunx("train", config, log=log) == 0, log.read_text()
+    assert "training goes on in one process" in log.read_text()
+
+
+def test_python_is_told_that_it_is_one_process(cache, tmp_path):
+    config = config_file(tmp_path / "config.json", cache, tmp_path / "run", {"compute.processes": 2})
+    with pytest.raises(UsageError, match=r"compute\.processes is 2, and there is one: start it by quincunx train"):
+        quincunx_train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_resumed_by_two_processes_what_one_began(descent, cache, tmp_path):

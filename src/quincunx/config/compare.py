@@ -21,6 +21,7 @@ HARMLESS = (
     "loading.workers",
     "budget.stop_at",
     "compute.device",
+    "compute.processes",
     "compute.threads",
     "compute.compile",
     "debug.profile",

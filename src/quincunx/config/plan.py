@@ -6,6 +6,7 @@ negatives; a *chunk* is a unit of memory and never has a meaning. Every interval
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -28,12 +29,12 @@ class Interval:
         return str(self.updates) if self.updates.denominator == 1 else f"{float(self.updates):.12g}"
 
 
-def interval(frequency: int | float | str | None, updates_per_epoch: int) -> Interval | None:
+def interval(frequency: int | float | str | None, updates_per_epoch: int | Fraction) -> Interval | None:
     """Return the interval for `epoch`, an int number of updates, or a float share of an epoch; None stays None."""
     if frequency is None:
         return None
     if frequency == "epoch":
-        return Interval(Fraction(updates_per_epoch))
+        return Interval(max(Fraction(1), Fraction(updates_per_epoch)))
     if isinstance(frequency, float):
         # through the decimal text, so that 0.1 means a tenth and multiples meet the ends of epochs
         return Interval(max(Fraction(1), Fraction(repr(frequency)) * updates_per_epoch))
@@ -50,7 +51,9 @@ class Plan:
     accumulation: int
     """Logical batches in an update."""
     batches_per_epoch: int
-    updates_per_epoch: int
+    """Logical batches in an epoch: those of one pass over the data, or as many as the budget says."""
+    updates_per_epoch: int | Fraction
+    """Not a whole number only where the budget's epoch ends within an update."""
     total_updates: int
     """Where schedules end."""
     stop_at: int
@@ -82,7 +85,30 @@ class Plan:
         for name in ("evaluate_every", "checkpoint_every"):
             value = getattr(self, name)
             plain[name] = None if value is None else str(value)
+        if isinstance(self.updates_per_epoch, Fraction):
+            plain["updates_per_epoch"] = float(self.updates_per_epoch)
         return plain
+
+
+def epoch_length(config: Any, sizes: Sizes) -> tuple[int, int | Fraction]:
+    """Return the logical batches and the updates of an epoch.
+
+    A pass over the data ends with an update of its own, which may have fewer logical batches; an epoch of so many
+    logical batches (`budget.batches_per_epoch`) goes on where the one before it stopped, and need not end with one.
+    """
+    accumulation, asked = config.update.accumulation, config.budget.batches_per_epoch
+    if asked is None:
+        batches = sizes.batches(config.update.batch_size)
+        return batches, -(-batches // accumulation)
+    updates = Fraction(asked, accumulation)
+    return asked, int(updates) if updates.denominator == 1 else updates
+
+
+def total_updates(config: Any, sizes: Sizes) -> int:
+    """Return the number of updates that the budget asks for."""
+    if config.budget.updates is not None:
+        return config.budget.updates
+    return math.ceil(epoch_length(config, sizes)[1] * (config.budget.epochs or 1))
 
 
 def make_plan(config: Any, sizes: Sizes, chunk_samples: int | None = None) -> Plan:
@@ -91,12 +117,14 @@ def make_plan(config: Any, sizes: Sizes, chunk_samples: int | None = None) -> Pl
     `chunk_samples` is the recipe's own limit besides `chunking.samples`; the smaller applies.
     """
     update, budget = config.update, config.budget
-    batches = sizes.batches(update.batch_size)
-    per_epoch = -(-batches // update.accumulation)
-    total = budget.updates if budget.updates is not None else per_epoch * (budget.epochs or 1)
+    batches, per_epoch = epoch_length(config, sizes)
+    total = total_updates(config, sizes)
     limits = [limit for limit in (config.chunking.samples, chunk_samples) if limit is not None]
     chunk = min(limits) if limits else None
-    evaluation = config.evaluate
+    evaluation, saving = config.evaluate, config.checkpoint
+    saved = interval(saving.every, per_epoch)
+    if saving.every_batches is not None:
+        saved = Interval(max(Fraction(1), Fraction(saving.every_batches, update.accumulation)))
     return Plan(
         train_examples=sizes.train,
         batch_size=update.batch_size,
@@ -107,7 +135,7 @@ def make_plan(config: Any, sizes: Sizes, chunk_samples: int | None = None) -> Pl
         stop_at=min(total, budget.stop_at or total),
         log_every=config.log.every,
         evaluate_every=interval(evaluation.every, per_epoch),
-        checkpoint_every=interval(config.checkpoint.every, per_epoch),
+        checkpoint_every=saved,
         chunk_samples=chunk,
         chunk_tokens=config.chunking.tokens,
         graphs=config.chunking.graphs,
@@ -126,7 +154,7 @@ def describe(plan: Plan, config: Any) -> list[tuple[str, str]]:
             "one update",
             f"{plan.accumulation} logical batch{'es' if plan.accumulation > 1 else ''} of {plan.batch_size} examples",
         ),
-        ("updates per epoch", f"{plan.updates_per_epoch:,} ({plan.batches_per_epoch:,} logical batches)"),
+        ("updates per epoch", f"{float(plan.updates_per_epoch):,.12g} ({plan.batches_per_epoch:,} logical batches)"),
         ("updates in all", f"{plan.total_updates:,}" + _stop(plan)),
         ("chunks", _chunks(plan)),
         ("evaluation", _every(plan.evaluate_every) + _evaluated(plan)),

@@ -151,7 +151,7 @@ class Loop:
         progress = Progress(
             update=state.update,
             total=self.plan.stop_at,
-            epoch=state.update / self.plan.updates_per_epoch,
+            epoch=float(state.update / self.plan.updates_per_epoch),
             values=values,
             speed=clock.read(state.update, self.plan.stop_at, self.runtime),
         )

@@ -10,6 +10,7 @@ import copy
 import io
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +24,7 @@ from quincunx.config.target import TargetError, TargetProblem, build, resolve, s
 from quincunx.errors import CheckpointError, UsageError
 
 
-def rate(schedule: Schedule, base: float, update: int, total: int, per_epoch: int) -> float:
+def rate(schedule: Schedule, base: float, update: int, total: int, per_epoch: int | Fraction) -> float:
     """Return the learning rate of one update.
 
     Updates s count from 0 to T-1 (`total` is T); with W updates of warm-up, f = base / final_div_factor and
@@ -85,7 +86,7 @@ class ClosedForm:
     A group's base is its `initial_lr`, which it gets here from its `lr` unless a checkpoint has brought one.
     """
 
-    def __init__(self, schedule: Schedule, optimizer: Optimizer, total: int, per_epoch: int) -> None:
+    def __init__(self, schedule: Schedule, optimizer: Optimizer, total: int, per_epoch: int | Fraction) -> None:
         self._schedule, self._optimizer, self._total, self._per_epoch = schedule, optimizer, total, per_epoch
         if schedule.kind in ("linear", "cos") and schedule.warmup >= total:
             raise UsageError(
@@ -177,7 +178,7 @@ class Stepped:
 
 
 def build_schedule(
-    config: RateSchedule, optimizer: Optimizer, total: int, per_epoch: int, allowed: Sequence[str] = ()
+    config: RateSchedule, optimizer: Optimizer, total: int, per_epoch: int | Fraction, allowed: Sequence[str] = ()
 ) -> tuple[RateControl, list[str]]:
     """Return what sets the rates of an optimizer, and notes for the person who started the run.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from quincunx.verbs.common import Adder, add_skips, group, read_text, run_folder, say
 from quincunx.verbs.configs import load_named
+from quincunx.verbs.processes import start_several
 
 
 def add_to(add: Adder) -> None:
@@ -63,6 +64,7 @@ def train(options: argparse.Namespace) -> int:
     if options.profile:
         extra.append("debug.profile=true")
     loaded = load_named(options, extra)
+    start_several(loaded.config.compute, options.arguments)
     resume = options.resume
     if options.checkpoint is not None and not resume:
         raise UsageError(f"--from {options.checkpoint} says from where to go on: give --resume as well")

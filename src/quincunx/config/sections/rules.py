@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from quincunx.config.plan import total_updates
 from quincunx.config.schema import Rule, Sizes, lookup
-
-
-def total_updates(config: Any, sizes: Sizes) -> int:
-    """Return the number of updates that the budget asks for, given the number of training examples."""
-    if config.budget.updates is not None:
-        return config.budget.updates
-    batches = sizes.batches(config.update.batch_size)
-    return -(-batches // config.update.accumulation) * (config.budget.epochs or 1)
-
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -23,6 +13,28 @@ RULES: tuple[Rule, ...] = (
         message="budget.updates ({budget.updates}) and budget.epochs ({budget.epochs}) both say how long to train",
         remedy="keep one of the two",
         failing={"budget.updates": 10, "budget.epochs": 2},
+    ),
+    Rule(
+        name="two-intervals-of-saving",
+        paths=("checkpoint.every_batches", "checkpoint.every"),
+        applies=lambda config: (
+            config.checkpoint.every_batches is not None and config.checkpoint.every not in ("epoch", None)
+        ),
+        message="checkpoint.every ({checkpoint.every}) and checkpoint.every_batches ({checkpoint.every_batches}) both "
+        "say how often to save",
+        remedy="keep one of the two",
+        failing={"checkpoint.every": 10, "checkpoint.every_batches": 20},
+    ),
+    Rule(
+        name="processes-on-one-device",
+        paths=("compute.processes", "compute.device"),
+        applies=lambda config: (
+            config.compute.processes not in (None, 1)
+            and (config.compute.device == "mps" or config.compute.device.startswith("cuda:"))
+        ),
+        message="compute.processes is {compute.processes}, but compute.device {compute.device} is a single one",
+        remedy="set compute.device to cuda, cpu or auto, or leave processes out",
+        failing={"compute.processes": 2, "compute.device": "cuda:0"},
     ),
     Rule(
         name="compiled-on-mps",

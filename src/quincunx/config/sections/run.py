@@ -46,6 +46,8 @@ class Checkpoint(Section):
 
     every: Frequency | None = "epoch"
     """`epoch`, an int number of updates, or a float share of an epoch in (0, 1]; null: only at the end."""
+    every_batches: int | None = Field(default=None, ge=1)
+    """Save after every so many logical batches, in place of `every`."""
     keep: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept, besides the best."""
     best: bool = True
@@ -104,6 +106,9 @@ class Compute(Section):
     """Accept a half precision that this hardware only emulates (slow)."""
     compile: bool = False
     """Run the model through torch.compile; names in checkpoints stay the same."""
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Processes that share every batch, with the same gradient: `quincunx train` starts them itself, by torchrun.
+    `auto`: one for each CUDA device. Unset: one, or as many as torchrun has started."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch. Unset: torch's choice, or OMP_NUM_THREADS."""
     deterministic: bool = False

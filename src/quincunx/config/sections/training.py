@@ -54,6 +54,9 @@ class Budget(Section):
     """Passes over the training data. Unset: 1, or as many as `updates` needs."""
     updates: int | None = Field(default=None, ge=1)
     """Total number of updates, in place of `epochs`; schedules end there."""
+    batches_per_epoch: int | None = Field(default=None, ge=1)
+    """Logical batches in an epoch, which then goes on in the data where the one before it stopped: so one evaluates and
+    saves more often, or less, than once a pass. Unset: an epoch is a pass over the data."""
     stop_at: int | None = Field(default=None, ge=1)
     """End this run after so many updates, leaving schedules as the total says; `--resume` with a later one goes on."""
 

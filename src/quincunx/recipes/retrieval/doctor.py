@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 from quincunx.config.schema import Target
@@ -23,7 +24,7 @@ def doctor(
     config: Any,
     *,
     updates: int | None = None,
-    per_epoch: int | None = None,
+    per_epoch: int | Fraction | None = None,
     negatives: int | None = None,
     new_tokens: Sequence[str] = (),
     untrained: Sequence[str] = (),
@@ -160,7 +161,7 @@ def _poolings(config: Any) -> list[str]:
     return [side or config.encoder.pooling for side in [*sides, config.document.pooling]]
 
 
-def _idle(config: Any, updates: int | None, per_epoch: int | None) -> Iterator[str]:
+def _idle(config: Any, updates: int | None, per_epoch: int | Fraction | None) -> Iterator[str]:
     """Say what will never act because training ends before it does, and what acts at surprising times."""
     if updates is None:
         return
@@ -174,7 +175,8 @@ def _idle(config: Any, updates: int | None, per_epoch: int | None) -> Iterator[s
         if every == "epoch":
             length = per_epoch
         if length is not None and length > updates:
-            yield f"{name}.every ({length:,} updates) lies beyond the {updates:,} of training: only at the end"
+            distance = f"{float(length):,.12g} updates"
+            yield f"{name}.every ({distance}) lies beyond the {updates:,} of training: only at the end"
     if config.log.every > updates:
         yield f"log.every ({config.log.every:,} updates) lies beyond the {updates:,} of training: logged at the end"
     if isinstance(config.schedule, Target):
