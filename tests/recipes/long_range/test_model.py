@@ -166,6 +166,8 @@ OTHER: dict[str, Any] = {
     "num_layers": 3,
     "tied_weights": True,
     "positions": "fixed",
+    "position_sampling": "integer",
+    "position_range": 70,
     "vocab_size": 20,
     "max_seq_len": 70,
     "dropout": 0.4,
@@ -175,11 +177,16 @@ OTHER: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", list(Encoder.model_fields))
+NEEDED: dict[str, dict[str, Any]] = {"position_range": {"position_sampling": "integer"}}
+"""What a setting has to stand beside, to act."""
+
+
+# how positions are numbered at evaluation is no part of the model: see test_positions.py
+@pytest.mark.parametrize("name", [name for name in Encoder.model_fields if name != "position_evaluation"])
 def test_every_encoder_setting_changes_something(name):
     observed = []
     for change in ({}, {name: OTHER[name]}):
-        model, context = classifier(**change)
+        model, context = classifier(**NEEDED.get(name, {}), **change)
         context.set(5, torch.arange(8))
         shapes = [tuple(parameter.shape) for parameter in model.parameters()]
         observed.append((shapes, model(*batch()).tolist()))

@@ -93,6 +93,8 @@ SEVERAL_BLOCKS = When(
     "encoder.num_layers is above 1", lambda config: config.encoder.num_layers > 1, ("encoder.num_layers",)
 )
 
+SAMPLED = unless("encoder.position_sampling", "none")
+
 
 class Encoder(Section):
     """The trunk: a pre-norm transformer encoder and its classifier."""
@@ -109,13 +111,22 @@ class Encoder(Section):
     """Encoder blocks that a sequence passes through."""
     tied_weights: Annotated[bool, SEVERAL_BLOCKS] = False
     """Let every block share one set of weights; the parameter count no longer depends on `num_layers`."""
-    positions: Annotated[Literal["learned", "fixed"], AnyCase] = "learned"
-    """`learned`: a trained table of `max_seq_len` rows; `fixed`: sines and cosines of base 10000."""
+    positions: Annotated[Literal["learned", "fixed", "random"], AnyCase] = "learned"
+    """`learned`: a trained table; `fixed`: sines and cosines of base 10000; `random`: a table of noise, not trained. It
+    has `max_seq_len` rows, or `position_range` where positions are sampled."""
+    position_sampling: Annotated[Literal["none", "integer", "float"], AnyCase] = "none"
+    """Number the tokens of each sequence by a sorted random choice of whole or real numbers, drawn once a sequence, so
+    that short sequences meet the numbers of long ones (Ruoss et al. 2023); `none` counts."""
+    position_range: Annotated[int, SAMPLED] | None = Field(default=None, ge=2)
+    """Numbers to sample from. Unset: three times `max_seq_len`."""
+    position_evaluation: Annotated[Literal["random", "even", "prefix"], AnyCase, SAMPLED] = "random"
+    """Numbers at evaluation and prediction: `random` as in training, the same every time; `even`, where draws stand on
+    average; `prefix`, 0, 1, 2 ..."""
     vocab_size: int | None = Field(default=None, ge=2)
     """Rows of the embedding table: more than the highest token id, one further for `pooling: cls` and one for the mask
     of pretraining. Unset: what the task needs."""
     max_seq_len: int | None = Field(default=None, ge=1)
-    """Rows of the position table; see `data.overlong` for longer sequences. Unset: the task's usual length (listops
+    """Longest sequence; see `data.overlong` for longer ones. Unset: the task's usual length (listops
     2000, text and retrieval 4000, image 1024, pathfinder all pixels)."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on embeddings, on each block's attention branch and inside and after its MLP."""

@@ -25,7 +25,7 @@ from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.long_range.baselines import BASELINES, WORDS
 from quincunx.recipes.long_range.data import Examples
 from quincunx.recipes.long_range.data.listops import language as listops
-from quincunx.recipes.long_range.objective import classify
+from quincunx.recipes.long_range.objective import classify, numbers
 from quincunx.recipes.long_range.source import UNMASKED, SequenceSource, SingleSource, collate
 from quincunx.recipes.long_range.tasks import TASKS
 from quincunx.seeds import address
@@ -45,6 +45,8 @@ class ClassificationEvaluator:
     source: SequenceSource
     train: Examples
     """What the baselines learn from."""
+    form: Collate = collate
+    """Makes batches of the source's examples."""
     _baselines: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def __call__(self, model: nn.Module, runtime: Runtime, plan: Plan) -> Evaluation:
@@ -53,7 +55,7 @@ class ClassificationEvaluator:
         if self.split == "dev" and plan.evaluation_limit is not None and plan.evaluation_limit < len(source):
             source = SequenceSource(source.examples.take(plan.evaluation_limit), source.max_length)
         examples = source.examples
-        losses, probabilities = predict_classes(model, source, runtime, plan.evaluation_batch)
+        losses, probabilities = predict_classes(model, source, runtime, plan.evaluation_batch, self.form)
         predicted = probabilities.argmax(1)
         correct = predicted == examples.labels
         score = accuracy(int(correct.sum()), len(correct))
@@ -120,7 +122,7 @@ def shown(task: str, examples: Examples, index: int) -> dict[str, Any]:
 
 
 def predict_classes(
-    model: nn.Module, source: SequenceSource, runtime: Runtime, batch_size: int
+    model: nn.Module, source: SequenceSource, runtime: Runtime, batch_size: int, form: Collate = collate
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return each example's cross-entropy `[N]` and class probabilities `[N, classes]`, in the order of the source.
 
@@ -129,7 +131,7 @@ def predict_classes(
     order = np.argsort(source.lengths, kind="stable")
     losses: list[torch.Tensor] = []
     probabilities: list[torch.Tensor] = []
-    for batch in _batches(source, collate, order.tolist(), batch_size, runtime, seed=0):
+    for batch in _batches(source, form, order.tolist(), batch_size, runtime, seed=0):
         with torch.no_grad(), runtime.autocast():
             logits = classify(model, batch).float()
         losses.append(functional.cross_entropy(logits, batch["labels"], reduction="none").cpu())
@@ -160,7 +162,7 @@ class DenoisingEvaluator:
             targets = batch["targets"]
             chosen = targets != UNMASKED
             with torch.no_grad(), runtime.autocast():
-                logits = model(batch["tokens"], batch["lengths"], chosen).float()
+                logits = model(batch["tokens"], batch["lengths"], chosen, **numbers(batch)).float()
             wanted = targets[chosen]
             loss += float(functional.cross_entropy(logits, wanted, reduction="sum"))
             right += float((logits.argmax(-1) == wanted).sum())

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from quincunx.nn.attention import NoAttention, attention_core
 from quincunx.nn.attention.layer import AttentionLayer
 from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.encoder import Encoder, initialise_linear
 from quincunx.nn.pooling import cls_pool, mean_pool
-from quincunx.nn.positions import Positions
+from quincunx.nn.positions import Positions, PositionTable
 from quincunx.recipes.long_range.config import LongRangeConfig
 from quincunx.recipes.long_range.source import PADDING
 from quincunx.recipes.long_range.tasks import TASKS
@@ -34,7 +35,7 @@ class Trunk(nn.Module):
     position table has one row more for it.
 
     Starting values: linear maps as in `Encoder`; embeddings N(0, 0.02²) beside learned positions, which start alike,
-    and N(0, 1) beside fixed ones, whose sines would otherwise drown the tokens.
+    and N(0, 1) beside fixed and random ones, which would otherwise drown the tokens.
 
     Args:
         config: The whole config, checked and decided; `encoder` and `attention` are read.
@@ -46,9 +47,8 @@ class Trunk(nn.Module):
         assert encoder.vocab_size is not None and encoder.max_seq_len is not None  # decided by the recipe
         self.cls_token = encoder.vocab_size - 1 if encoder.pooling == "cls" else None
         learned = encoder.positions == "learned"
-        rows = encoder.max_seq_len + (self.cls_token is not None)
         self.embedding = nn.Embedding(encoder.vocab_size, encoder.embedding_dim, padding_idx=PADDING)
-        self.positions = Positions(rows, encoder.embedding_dim, learned)
+        self.positions = position_table(config)
         self.embedding_dropout = CounterDropout(encoder.dropout)
         self.encoder = Encoder(
             encoder.embedding_dim,
@@ -63,7 +63,12 @@ class Trunk(nn.Module):
             self.embedding.weight[PADDING] = 0
 
     def states(
-        self, tokens: Tensor, lengths: Tensor, padded: bool | None = None, salt: int = 0
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        padded: bool | None = None,
+        salt: int = 0,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the final states `[B, S, D]`, one more with a cls token, and which are valid; None: all.
 
@@ -74,6 +79,7 @@ class Trunk(nn.Module):
             padded: False promises that all lengths are S, which saves the mask. None finds out when the lengths lie on
                 the CPU and the model is not being compiled, and otherwise takes them for padded.
             salt: Tells passes of the same rows through the trunk apart.
+            positions: `[B, S]`: the number of each token, where positions are sampled. None: they are counted.
 
         Raises:
             DataError: The sequences are longer than the position table.
@@ -86,12 +92,29 @@ class Trunk(nn.Module):
         valid = None
         if padded is not False:
             valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths.to(tokens.device)[:, None]
-        x = self.embedding_dropout(self.positions(self.embedding(tokens)), salt)
+        x = self.embedding_dropout(self._placed(self.embedding(tokens), positions), salt)
         return self.encoder(x, valid, salt), valid
 
-    def pooled(self, tokens: Tensor, lengths: Tensor, padded: bool | None = None, salt: int = 0) -> Tensor:
+    def _placed(self, x: Tensor, positions: Tensor | None) -> Tensor:
+        """Return embeddings `[B, S, D]` (a cls token's included) with the vectors of their positions added."""
+        if isinstance(self.positions, Positions):
+            return self.positions(x)
+        if positions is None:
+            return x + self.positions(torch.arange(x.shape[1], device=x.device)[None])
+        if self.cls_token is not None:
+            positions = functional.pad(positions + 1, (1, 0))
+        return x + self.positions(positions)
+
+    def pooled(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        padded: bool | None = None,
+        salt: int = 0,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Return one vector a sequence `[B, D]`; arguments as in `states`."""
-        states, valid = self.states(tokens, lengths, padded, salt)
+        states, valid = self.states(tokens, lengths, padded, salt, positions)
         return mean_pool(states, valid) if self.cls_token is None else cls_pool(states)
 
     def checkpointing_note(self) -> str | None:
@@ -129,6 +152,8 @@ class LongRangeClassifier(Trunk):
         padded: bool | None = None,
         second_tokens: Tensor | None = None,
         second_lengths: Tensor | None = None,
+        positions: Tensor | None = None,
+        second_positions: Tensor | None = None,
     ) -> Tensor:
         """Return logits `[B, classes]`; padding further changes nothing.
 
@@ -138,14 +163,16 @@ class LongRangeClassifier(Trunk):
             padded: False promises that all lengths are S; see `Trunk.states`.
             second_tokens: Of pairs, the second sequences `[B, S]`.
             second_lengths: Of pairs, their valid tokens `[B]`.
+            positions: `[B, S]`: the number of each token, where positions are sampled; see `Trunk.states`.
+            second_positions: Of pairs, those of the second sequences.
 
         Raises:
             DataError: The sequences are longer than the position table.
         """
-        pooled = self.pooled(tokens, lengths, padded)
+        pooled = self.pooled(tokens, lengths, padded, positions=positions)
         if self.parts == 2:
             assert second_tokens is not None and second_lengths is not None
-            other = self.pooled(second_tokens, second_lengths, padded, salt=SECOND)
+            other = self.pooled(second_tokens, second_lengths, padded, SECOND, second_positions)
             pooled = torch.cat([pooled, other, pooled * other, pooled - other], dim=-1)
         return self.classifier(pooled)
 
@@ -164,12 +191,32 @@ class LongRangeDenoiser(Trunk):
         self.restore = nn.Linear(encoder.embedding_dim, encoder.vocab_size)
         initialise_linear(self.restore)
 
-    def forward(self, tokens: Tensor, lengths: Tensor, chosen: Tensor) -> Tensor:
-        """Return logits `[M, vocabulary]` for the M tokens that `chosen [B, S]` marks, row by row."""
-        states, _ = self.states(tokens, lengths)
+    def forward(self, tokens: Tensor, lengths: Tensor, chosen: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Return logits `[M, vocabulary]` for the M tokens that `chosen [B, S]` marks, row by row.
+
+        Other arguments as in `Trunk.states`.
+        """
+        states, _ = self.states(tokens, lengths, positions=positions)
         if self.cls_token is not None:
             states = states[:, 1:]
         return self.restore(states[chosen])
+
+
+def position_table(config: LongRangeConfig) -> Positions | PositionTable:
+    """Return the table of the chosen positions: counted ones bring their numbers along, sampled ones are given them."""
+    encoder = config.encoder
+    assert encoder.max_seq_len is not None
+    kind, width, first = encoder.positions, encoder.embedding_dim, int(encoder.pooling == "cls")
+    sampled = encoder.position_sampling != "none"
+    if kind != "random" and not sampled:
+        return Positions(encoder.max_seq_len + first, width, kind == "learned")
+    rows = encoder.max_seq_len
+    if sampled:
+        assert encoder.position_range is not None
+        rows = encoder.position_range
+    if kind == "learned":
+        return PositionTable("random", rows + first, width, learnable=True, scale=0.02)
+    return PositionTable("sinusoidal" if kind == "fixed" else "random", rows + first, width)
 
 
 def attention_layer(config: LongRangeConfig) -> AttentionLayer | None:

@@ -34,7 +34,7 @@ class Denoising(Summed):
         """Return the sum of the tokens' cross-entropies, computed in float32 from logits `[M, vocabulary]`."""
         targets = chunk["targets"]
         chosen = targets != UNMASKED
-        logits = model(chunk["tokens"], chunk["lengths"], chosen)
+        logits = model(chunk["tokens"], chunk["lengths"], chosen, **numbers(chunk))
         return {"loss": functional.cross_entropy(logits.float(), targets[chosen], reduction="sum")}
 
 
@@ -46,5 +46,11 @@ def classify(model: nn.Module, chunk: Batch) -> Tensor:
     padded = chunk.lengths is None or second is not None or min(chunk.lengths.tolist()) < width
     padded = padded or width == 1  # where an empty sequence takes up its one column of padding
     if second is None:
-        return model(chunk["tokens"], chunk["lengths"], padded)
-    return model(chunk["tokens"], chunk["lengths"], padded, chunk["second_tokens"], second)
+        return model(chunk["tokens"], chunk["lengths"], padded, **numbers(chunk))
+    return model(chunk["tokens"], chunk["lengths"], padded, chunk["second_tokens"], second, **numbers(chunk))
+
+
+def numbers(chunk: Batch) -> dict[str, Tensor]:
+    """Return the positions of a chunk's tokens by the name of the model's argument; none where they are counted."""
+    names = ("positions", "second_positions")
+    return {name: chunk[name] for name in names if name in chunk.tensors}

@@ -30,7 +30,7 @@ from quincunx.recipes.long_range.evaluate import (
 )
 from quincunx.recipes.long_range.model import LongRangeClassifier, LongRangeDenoiser
 from quincunx.recipes.long_range.objective import Classification, Denoising
-from quincunx.recipes.long_range.source import Masking, SequenceSource, SingleSource, collate
+from quincunx.recipes.long_range.source import Masking, Numbering, SequenceSource, SingleSource, collate
 from quincunx.recipes.long_range.tasks import TASKS, mask_token, needed_vocabulary, pretrains, usual_length
 
 log = logging.getLogger("quincunx")
@@ -52,6 +52,8 @@ class LongRange:
             "max_seq_len": encoder.max_seq_len or usual_length(config),
             "num_classes": encoder.num_classes or task.classes,
         }
+        if encoder.position_sampling != "none":
+            followed["position_range"] = encoder.position_range or 3 * followed["max_seq_len"]
         encoder = encoder.model_copy(update=followed)
         data = data.model_copy(update={"overlong": data.overlong or task.overlong})
         return config.model_copy(update={"attention": attention, "encoder": encoder, "data": data}), notes
@@ -82,7 +84,7 @@ class LongRange:
         assert longest is not None
         denoises = config.objective == "denoising"
         sequences = 1 if denoises else TASKS[config.task].parts
-        form = _collate(config)
+        form = collate_of(config)
 
         def sample(rows: int, length: int | None) -> Batch:
             one = np.ones(min(length or longest, longest), np.uint8)
@@ -134,7 +136,7 @@ class LongRange:
             config=config.model_copy(update={"data": data.model_copy(update=counts)}),
             parts=parts,
             source=source,
-            collate=_collate(config),
+            collate=collate_of(config),
             sizes=sizes,
             evaluators={"dev": evaluators["dev"]},
             final_evaluators={"test": evaluators["test"]},
@@ -171,26 +173,36 @@ class LongRange:
         if cut := int((examples.lengths > longest).sum()):
             log.warning("%d of %d rows are cut to encoder.max_seq_len (%d)", cut, len(examples), longest)
         source = SequenceSource(examples, longest)
-        probabilities = predict_classes(model, source, runtime, config.update.batch_size)[1]
+        probabilities = predict_classes(
+            model, source, runtime, config.update.batch_size, collate_of(config, evaluation=True)
+        )[1]
         return [
             {"prediction": int(row.argmax()), "probabilities": [round(float(p), 6) for p in row]}
             for row in torch.from_numpy(probabilities)
         ]
 
 
-def _collate(config: LongRangeConfig) -> Collate:
+def collate_of(config: LongRangeConfig, evaluation: bool = False) -> Collate:
+    """Return what makes batches of a decided config, for training or for evaluation."""
+    encoder = config.encoder
+    form: Collate = collate
     if config.objective == "denoising":
-        return Masking(config.pretraining.mask_share, mask_token(config))
-    return collate
+        form = Masking(config.pretraining.mask_share, mask_token(config))
+    if encoder.position_sampling == "none":
+        return form
+    assert encoder.position_range is not None
+    how = encoder.position_evaluation if evaluation else "random"
+    return Numbering(form, encoder.position_range, encoder.position_sampling == "float", how)
 
 
 def _evaluator(config: LongRangeConfig, split: str, splits: Splits) -> ClassificationEvaluator | DenoisingEvaluator:
     longest = config.encoder.max_seq_len
     assert longest is not None
     examples = splits.of(split)
+    form = collate_of(config, evaluation=True)
     if config.objective == "denoising":
-        return DenoisingEvaluator(split, SingleSource(examples, longest), _collate(config))
-    return ClassificationEvaluator(config.task, split, SequenceSource(examples, longest), splits.train)
+        return DenoisingEvaluator(split, SingleSource(examples, longest), form)
+    return ClassificationEvaluator(config.task, split, SequenceSource(examples, longest), splits.train, form)
 
 
 RECIPE = LongRange()

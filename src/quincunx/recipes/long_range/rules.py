@@ -7,7 +7,7 @@ from typing import Any
 from quincunx.config.schema import Rule, Sizes, Target, lookup
 from quincunx.config.sections.attention import ATTENTION_RULES
 from quincunx.config.sections.rules import RULES as SHARED_RULES
-from quincunx.recipes.long_range.tasks import TASKS, needed_vocabulary, pretrains
+from quincunx.recipes.long_range.tasks import TASKS, needed_vocabulary, pretrains, usual_length
 
 
 def _too_small(config: Any, sizes: Sizes) -> bool:
@@ -26,6 +26,13 @@ def _pretraining_updates(config: Any, sizes: Sizes) -> int:
         return chosen.updates
     batches = -(-sizes.train * TASKS[config.task].parts // config.update.batch_size)
     return -(-batches // config.update.accumulation) * chosen.epochs
+
+
+def _too_narrow(config: Any) -> bool:
+    encoder = config.encoder
+    if encoder.position_sampling == "none" or encoder.position_range is None:
+        return False
+    return encoder.position_range < (encoder.max_seq_len or usual_length(config))
 
 
 def _cut(config: Any) -> bool:
@@ -75,6 +82,15 @@ RULES: tuple[Rule, ...] = (
         message="the cls token comes first, so under attention.causal it sees no other token",
         remedy="set encoder.pooling to mean, or attention.causal to false",
         failing={"attention.causal": True, "encoder.pooling": "cls"},
+    ),
+    Rule(
+        name="positions-have-room",
+        paths=("encoder.position_range", "encoder.max_seq_len"),
+        applies=_too_narrow,
+        message="encoder.position_range ({encoder.position_range}) is less than the tokens of the longest sequence",
+        remedy="raise encoder.position_range, leave it unset (three times encoder.max_seq_len), or lower "
+        "encoder.max_seq_len",
+        failing={"encoder.position_sampling": "integer", "encoder.position_range": 99, "encoder.max_seq_len": 100},
     ),
     *ATTENTION_RULES,
     Rule(

@@ -6,20 +6,23 @@ B examples, S positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from quincunx.data.batch import Batch
+from quincunx.data.loader import Collate
 from quincunx.data.order import Indices, permutation
+from quincunx.nn.positions import sampling
 from quincunx.recipes.long_range.data import Examples
 from quincunx.seeds import address
 
 PADDING = 0
 """Token id of padding, in every task."""
-PADDED = frozenset({"tokens", "second_tokens", "targets"})
+PADDED = frozenset({"tokens", "second_tokens", "targets", "positions", "second_positions"})
 UNMASKED = -100
 """In `targets`: this token is not to be restored. The number that torch's cross-entropy leaves out."""
 
@@ -123,3 +126,38 @@ class Masking:
         """Return the places of the tokens that are masked in a sequence of so many."""
         count = min(length, max(1, round(self.share * length)))
         return permutation(length, seed)[:count]
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """A collate that adds the positions of tokens, where they are sampled.
+
+    Random ones are a function of (seed, row, side of a pair) and of the sequence's length: the same in every process
+    and however the batch is cut.
+    """
+
+    form: Collate
+    size: int
+    """Numbers to take them from."""
+    continuous: bool
+    """Real numbers, in place of whole ones."""
+    how: Literal["random", "even", "prefix"] = "random"
+
+    def __call__(self, examples: Sequence[Example], ids: Sequence[int], rows: Sequence[int], seed: int) -> Batch:
+        """Return the batch with `positions [B, S]`, of pairs also `second_positions [B, S]`."""
+        batch = self.form(examples, ids, rows, seed)
+        tensors = dict(batch.tensors)
+        for side in ("", "second_"):
+            if f"{side}lengths" in batch.tensors:
+                keys = torch.tensor([address(seed, f"{side}positions", row) for row in rows], dtype=torch.int64)
+                tensors[f"{side}positions"] = self.numbers(
+                    batch[f"{side}lengths"], batch[f"{side}tokens"].shape[1], keys
+                )
+        return replace(batch, tensors=tensors, padded=PADDED & tensors.keys())
+
+    def numbers(self, lengths: torch.Tensor, longest: int, keys: torch.Tensor) -> torch.Tensor:
+        """Return the positions `[B, longest]` of sequences of so many tokens `[B]`, with hashes `[B]`."""
+        if self.how == "random":
+            return sampling.sample(lengths, longest, self.size, keys=keys, continuous=self.continuous)
+        spread = sampling.even if self.how == "even" else sampling.prefix
+        return spread(lengths, longest, self.size, continuous=self.continuous)

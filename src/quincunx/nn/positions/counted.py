@@ -1,4 +1,4 @@
-"""Where a token stands: a table added to the embeddings, trained or made of sines and cosines (Vaswani et al. 2017).
+"""Positions that are counted: every sequence begins with the first row of a table.
 
 B batch, S sequence, D model width.
 """
@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quincunx.errors import DataError
-
-
-def sinusoids(length: int, width: int, base: float = 10000.0) -> Tensor:
-    """Return the fixed position table `[length, width]`, float64: sines in even columns, cosines in odd ones.
-
-    Columns 2i and 2i+1 of row t hold sin and cos of t / base**(2i / width). An odd width ends with a sine.
-    """
-    even = torch.arange(0, width, 2, dtype=torch.float64)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] / base ** (even / width)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
+from quincunx.nn.positions.tables import sinusoids
 
 
 class Positions(nn.Module):
