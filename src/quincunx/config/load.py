@@ -166,8 +166,11 @@ class _Stages:
         return changes
 
     def resolve(self, layers: Sequence[Document], schema: RecipeSchema) -> Sequence[Document]:
-        """Move the older names of every layer to their present paths."""
+        """Move the older names of every layer to their present paths, and leave out comments written as keys."""
         for layer in layers:
+            for key in list(layer.tree) if schema.comments and is_mapping(layer.tree) else []:
+                if str(key).startswith(schema.comments):
+                    layer.delete((key,))
             self._resolve(layer, schema)
         return layers
 

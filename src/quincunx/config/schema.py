@@ -233,6 +233,8 @@ class RecipeSchema:
     config: type[Section]
     names: tuple[Name, ...] = ()
     rules: tuple[Rule, ...] = ()
+    comments: str | None = None
+    """Root keys that begin so are comments of the recipe's guides, left out silently."""
     guide_roots: frozenset[str] = frozenset()
     """Root keys of the recipe's guides: by these a file that names no recipe is recognised."""
     tasks: tuple[str, ...] = ()

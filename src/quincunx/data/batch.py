@@ -27,6 +27,9 @@ class Batch:
     """`[B]` int64 on the CPU: tokens of each example; None where examples have one size."""
     padded: frozenset[str] = field(default_factory=frozenset)
     """Names of the tensors `[B, S, ...]` that are padded to the longest example."""
+    extents: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Of tensors `[B, S, ...]` that are padded to a length of their own, by name: `[B]` int64 on the CPU, how many
+    columns each row needs."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,19 +42,23 @@ class Batch:
         index = torch.as_tensor(indices, dtype=torch.int64)
         lengths = self.lengths[index] if self.lengths is not None else None
         longest = int(lengths.max()) if lengths is not None and len(lengths) else None
+        extents = {name: needed[index] for name, needed in self.extents.items()}
         tensors: dict[str, Tensor] = {}
         for name, tensor in self.tensors.items():
             chosen = tensor[index.to(tensor.device)]
-            tensors[name] = chosen[:, :longest] if name in self.padded and longest is not None else chosen
+            columns = int(extents[name].max()) if name in extents and len(index) else longest
+            trimmed = name in extents or name in self.padded
+            tensors[name] = chosen[:, :columns] if trimmed and columns is not None else chosen
         ids = [self.ids[i] for i in index.tolist()]
-        return Batch(tensors, self.rows[index.to(self.rows.device)], ids, lengths, self.padded)
+        return Batch(tensors, self.rows[index.to(self.rows.device)], ids, lengths, self.padded, extents)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on a device; lengths stay on the CPU, where chunks are cut."""
         if self.rows.device == device:
             return self
         tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
-        return Batch(tensors, self.rows.to(device, non_blocking=True), self.ids, self.lengths, self.padded)
+        rows = self.rows.to(device, non_blocking=True)
+        return Batch(tensors, rows, self.ids, self.lengths, self.padded, self.extents)
 
 
 def pad(sequences: Sequence[Tensor], value: int | float = 0) -> Tensor:

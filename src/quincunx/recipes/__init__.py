@@ -16,6 +16,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "schema": "quincunx.recipes.retrieval.config:SCHEMA",
         "recipe": "quincunx.recipes.retrieval.recipe:RECIPE",
     },
+    "compression": {
+        "schema": "quincunx.recipes.compression.config:SCHEMA",
+        "recipe": "quincunx.recipes.compression.recipe:RECIPE",
+    },
 }
 
 

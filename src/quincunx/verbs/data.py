@@ -6,8 +6,39 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from quincunx.verbs.common import Adder, aligned, group, say
+
+ARITHMETIC: dict[str, tuple[int | float | bool | None, str]] = {
+    "train": (20_000, "examples"),
+    "dev": (1_000, "examples"),
+    "test": (1_000, "examples"),
+    "ood": (500, "examples of larger numbers, and as many of more numbers"),
+    "max-num": (99, "largest number"),
+    "max-entities": (3, "most numbers of a problem"),
+    "entity-probability": (0.5, "chance of each number beyond the second"),
+    "multiply-probability": (0.0, "chance of a product in place of a sum"),
+    "max-factor": (9, "largest number that is multiplied"),
+    "space-multiplications": (True, "never multiply more than two numbers"),
+    "zipf-order": (0.0, "how much small numbers are preferred"),
+    "ood-max-num": (None, "largest number out of distribution; default: one digit more"),
+    "ood-max-entities": (None, "most numbers out of distribution; default: two more"),
+    "problem-length": (None, "characters that problems are padded to; default: the longest problem's"),
+    "seed": (0, "of the problems"),
+}
+"""Option -> default and what it says; the settings of the section `arithmetic` of a config."""
+
+TASKS: dict[str, tuple[int | float | bool | None, str]] = {
+    "train": (100_000, "examples"),
+    "dev": (1_000, "examples"),
+    "max-length": (40, "longest input of train and dev"),
+    "test-min-length": (None, "shortest input of test; default: one more than that"),
+    "test-max-length": (100, "longest input of test"),
+    "test-per-length": (32, "test examples of each length"),
+    "seed": (0, "of the examples"),
+}
+"""Likewise, of the section `tasks`."""
 
 
 def add_to(add: Adder) -> None:
@@ -34,12 +65,33 @@ def _add_data(add: Adder) -> None:
     made.add_argument("--contour-length", type=int, metavar="N", help="dashes of a contour; default: the size's")
     made.add_argument("--distractors", type=int, metavar="N", help="shorter contours; default: the size's")
 
+    made = add("arithmetic", arithmetic, "solve sums and products in small written steps, as JSON Lines")
+    made.add_argument("--out", required=True, metavar="DIR")
+    for name, (value, what) in ARITHMETIC.items():
+        _add_setting(made, name, value, what)
+
+    made = add("tasks", tasks, "draw one of fifteen tasks of formal languages, as JSON Lines")
+    made.add_argument("--out", required=True, metavar="DIR")
+    made.add_argument("--task", required=True, dest="name", metavar="NAME", help="bucket_sort, reverse_string ...")
+    for name, (value, what) in TASKS.items():
+        _add_setting(made, name, value, what)
+
     what = "mine Python's standard library: docstrings as queries, functions as documents, as a BEIR folder"
     made = add("stdlib-code-search", stdlib_code_search, what)
     made.add_argument("--out", required=True, metavar="DIR")
     made.add_argument("--packages", default="", metavar="NAMES", help="installed packages to mine too: numpy,torch")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the split by modules; default: 0")
     made.add_argument("--limit", type=int, metavar="N", help="at most so many pairs, chosen at random")
+
+
+def _add_setting(made: argparse.ArgumentParser, name: str, value: float | bool | None, what: str) -> None:
+    """Add an option of the type of its default; without a default it is a whole number."""
+    if isinstance(value, bool):
+        made.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=value, help=what)
+        return
+    text = what if value is None else f"{what}; default: {value}"
+    kind = float if isinstance(value, float) else int
+    made.add_argument(f"--{name}", type=kind, default=value, metavar="X" if kind is float else "N", help=text)
 
 
 def _add_bench(add: Adder) -> None:
@@ -85,6 +137,39 @@ def pathfinder(options: argparse.Namespace) -> int:
     counts = {"train": options.train, "dev": options.dev, "test": options.test}
     manifest = generate(Path(options.out), counts, parameters, progress_of(Terminal(soft_wrap=True)))
     say(f"{options.out}  sha256 of the images {manifest.sha256}")
+    return 0
+
+
+def arithmetic(options: argparse.Namespace) -> int:
+    """Write arithmetic problems and their solutions into files."""
+    from quincunx.console import Terminal, progress_of
+    from quincunx.recipes.compression.data.arithmetic import counts_of, generate, parameters_of
+
+    settings: Any = options  # its options are named as the settings are
+    manifest = generate(
+        options.out,
+        counts_of(settings),
+        parameters_of(settings),
+        problem_length=options.problem_length,
+        on_progress=progress_of(Terminal(soft_wrap=True)),
+    )
+    for name, facts in manifest.files.items():
+        say(f"{Path(options.out) / name}  sha256 {facts['sha256']}")
+    say(f"problems are padded to {manifest.problem_length} characters")
+    return 0
+
+
+def tasks(options: argparse.Namespace) -> int:
+    """Write the examples of a formal-language task into files."""
+    from quincunx.console import Terminal, progress_of
+    from quincunx.recipes.compression.data.tasks import generate, task_named
+
+    settings: Any = options
+    manifest = generate(options.out, settings, progress_of(Terminal(soft_wrap=True)))
+    for name, facts in manifest.files.items():
+        say(f"{Path(options.out) / name}  sha256 {facts['sha256']}")
+    task = task_named(options.name)
+    say(f"{task.name} is {task.level}; guessing is right in {task.chance:.0%} of the places of an answer")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
-from quincunx.config.schema import AnyCase, Section, TargetNode, target_or, unless, when
+from quincunx.config.schema import AnyCase, Section, TargetNode, When, target_or, unless, when
 
 
 class Update(Section):
@@ -34,6 +34,19 @@ class Chunking(Section):
     `auto` keeps graphs while they fit into `graph_memory`, a single chunk's always, and replays the rest."""
     graph_memory: Annotated[int, when("chunking.graphs", "auto")] | None = Field(default=None, ge=0)
     """MiB that kept graphs may hold. Unset: half of the memory that is free when training starts."""
+
+
+SUMMED = When("the objective compares the examples of a batch, which this recipe's does not", lambda config: False)
+
+
+class SummedChunking(Chunking):
+    """How a logical batch is cut to fit into memory. Never changes a gradient."""
+
+    graphs: Annotated[Literal["auto", "keep", "replay"], AnyCase, SUMMED] = "auto"
+    """Keep or replay the graphs of chunks, for objectives over a whole batch. No choice here: the loss is a sum over
+    examples, so each chunk's graph is used up at once."""
+    graph_memory: Annotated[int, SUMMED] | None = Field(default=None, ge=0)
+    """MiB that kept graphs may hold, for the same objectives."""
 
 
 class Loading(Section):

@@ -55,7 +55,7 @@ def build_backbone(
     """
     sizes = dict(settings)
     architecture = sizes.pop("architecture", None)
-    config = _config(architecture, sizes, tokenizer)
+    config = make_config(architecture, sizes, tokenizer)
     maker = encoder_class(config, f"the architecture {architecture!r}")
     override_dropout(config, dropout, attention_dropout)
     if config.vocab_size < len(tokenizer):
@@ -77,15 +77,16 @@ def build_backbone(
     return finish(model, attn_implementation)
 
 
-def _config(architecture: Any, sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    transformers_library("building an encoder")
+def make_config(architecture: Any, sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """Return an architecture's config of these sizes, the rest from the tokenizer; errors as in `build_backbone`."""
+    transformers_library("building a model")
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     if architecture not in CONFIG_MAPPING:
         raise UsageError(f"unknown architecture {architecture!r}{_nearest(str(architecture), CONFIG_MAPPING.keys())}")
     form: Any = CONFIG_MAPPING[architecture]
-    known = {field.name for field in dataclasses.fields(form)} | set(form.attribute_map)
+    known = known_sizes(architecture)
     for name in sizes:
         if name not in known or name == "model_type":
             raise UsageError(f"{architecture} has no size {name!r}{_nearest(name, sorted(known))}")
@@ -97,6 +98,17 @@ def _config(architecture: Any, sizes: Mapping[str, Any], tokenizer: PreTrainedTo
         return form(**chosen)
     except (StrictDataclassError, ValueError, TypeError) as error:
         raise UsageError(f"the sizes of the {architecture} model do not fit: {error}") from error
+
+
+def known_sizes(architecture: str) -> set[str]:
+    """Return the names of an architecture's sizes, general names that it knows included; none for an unknown one."""
+    transformers_library("building a model")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if architecture not in CONFIG_MAPPING:
+        return set()
+    form: Any = CONFIG_MAPPING[architecture]
+    return {field.name for field in dataclasses.fields(form)} | set(form.attribute_map)
 
 
 def _from_tokenizer(architecture: str, known: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

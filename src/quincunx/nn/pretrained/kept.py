@@ -51,3 +51,28 @@ def read_model(folder: Path, *, attn_implementation: str | None = None, scorer: 
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     model = library(f"the encoder of {folder}", lambda: maker.from_config(config, trust_remote_code=False, **options))
     return finish(model, attn_implementation)
+
+
+def read_causal(folder: Path, *, attn_implementation: str, dtype: str) -> PreTrainedModel:
+    """Return a causal language model of the form that `files_of` wrote, its weights fresh and to be replaced.
+
+    Args:
+        folder: Where the files are.
+        attn_implementation: As in `quincunx.nn.pretrained.causal.load_causal`.
+        dtype: Likewise; `auto` is what the form says.
+
+    Raises:
+        UsageError: The files are damaged.
+    """
+    transformers = transformers_library("reading a run's language model")
+    config = library(
+        f"the language model's config in {folder}",
+        lambda: transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+    )
+    maker = transformers.AutoModelForCausalLM
+    options = {
+        "attn_implementation": attn_implementation,
+        "dtype": (config.dtype or "float32") if dtype == "auto" else dtype,
+    }
+    model = library(f"the model of {folder}", lambda: maker.from_config(config, trust_remote_code=False, **options))
+    return finish(model, attn_implementation)

@@ -57,11 +57,11 @@ def load_backbone(
         UsageError: The folder or name, the network, a file or an option is not as it must be; see `find_folder`.
         MissingExtra: The library is not installed.
     """
-    folder, config, tokenizer = _opened(path, revision, dropout, attention_dropout)
-    model, missing = _weights(encoder_class(config, path), folder, config, attn_implementation)
+    folder, config, tokenizer = opened(path, revision, dropout, attention_dropout)
+    model, missing = read_weights(encoder_class(config, path), folder, config, attn_implementation)
     lacking = [name for name in missing if "pooler" not in name]
     if lacking:
-        raise UsageError(_lacking(folder, config, lacking))
+        raise UsageError(lacking_weights(folder, config, lacking))
     return finish(model, attn_implementation), add_special_tokens(model, tokenizer, special_tokens)
 
 
@@ -79,7 +79,7 @@ def load_scorer(
     A reranker saved as a sequence classifier of one label comes whole, and the list is empty; of any other encoder the
     head is new, in the architecture's own form. Arguments and errors as in `load_backbone`.
     """
-    folder, config, tokenizer = _opened(path, revision, dropout, attention_dropout)
+    folder, config, tokenizer = opened(path, revision, dropout, attention_dropout)
     built = config.architectures or []
     if config.num_labels != 1 and any(name.endswith("ForSequenceClassification") for name in built):
         raise UsageError(
@@ -87,11 +87,11 @@ def load_scorer(
             "of one label, or the plain encoder that this model started from"
         )
     make_scorer(config, tokenizer)
-    model, missing = _weights(scorer_class(), folder, config, attn_implementation)
+    model, missing = read_weights(scorer_class(), folder, config, attn_implementation)
     inside = f"{model.base_model_prefix}."
     lacking = [name for name in missing if name.startswith(inside) and "pooler" not in name]
     if lacking:
-        raise UsageError(_lacking(folder, config, lacking))
+        raise UsageError(lacking_weights(folder, config, lacking))
     return finish(model, attn_implementation), add_special_tokens(model, tokenizer, special_tokens), sorted(missing)
 
 
@@ -176,9 +176,10 @@ def make_scorer(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) ->
     config.num_labels = 1
 
 
-def _opened(
+def opened(
     path: str | Path, revision: str | None, dropout: float | None, attention_dropout: float | None
 ) -> tuple[Path, PreTrainedConfig, PreTrainedTokenizerBase]:
+    """Return the folder of a model's transformer, its config with these dropouts, and its tokenizer."""
     transformers = transformers_library(f"loading {path}")
     folder = find_folder(path, revision)
     layout = read_layout(folder)
@@ -211,11 +212,11 @@ def encoder_class(config: PreTrainedConfig, path: str | Path) -> Any:
     return AutoModel
 
 
-def _weights(
-    maker: Any, folder: Path, config: PreTrainedConfig, attn_implementation: str | None
+def read_weights(
+    maker: Any, folder: Path, config: PreTrainedConfig, attn_implementation: str | None, **further: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Return the model and the names of its weights that the files lack."""
-    options: dict[str, Any] = {"config": config, "use_safetensors": True, "dtype": torch.float32}
+    """Return the model, in float32 unless `dtype` says otherwise, and the names of its weights that the files lack."""
+    options: dict[str, Any] = {"config": config, "use_safetensors": True, "dtype": torch.float32, **further}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     with _quiet():
@@ -244,7 +245,8 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _lacking(folder: Path, config: PreTrainedConfig, names: Sequence[str]) -> str:
+def lacking_weights(folder: Path, config: PreTrainedConfig, names: Sequence[str]) -> str:
+    """Return what is said of files that lack weights of these names."""
     some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
         f"the weights in {folder} lack {len(names)} that a {config.model_type} model has ({some}): they would be "

@@ -12,11 +12,11 @@ from quincunx.config.sections.run import Checkpoint, Common, Compute, Debug, Eva
 from quincunx.config.sections.training import (
     AdamW,
     Budget,
-    Chunking,
     Loading,
     Optimizer,
     RateSchedule,
     Schedule,
+    SummedChunking,
     Update,
 )
 from quincunx.recipes.long_range.names import NAMES
@@ -165,17 +165,9 @@ class Pretraining(Section):
     """Share of a sequence's tokens that are masked, and to be restored."""
 
 
-SUMMED = When("the objective compares the examples of a batch, which this recipe's does not", lambda config: False)
-
-
-class LongRangeChunking(Chunking):
+class LongRangeChunking(SummedChunking):
     """How a logical batch is cut to fit into memory. Never changes a gradient."""
 
-    graphs: Annotated[Literal["auto", "keep", "replay"], AnyCase, SUMMED] = "auto"
-    """Keep or replay the graphs of chunks, for objectives over a whole batch. No choice here: the loss is a sum over
-    examples, so each chunk's graph is used up at once."""
-    graph_memory: Annotated[int, SUMMED] | None = Field(default=None, ge=0)
-    """MiB that kept graphs may hold, for the same objectives."""
     samples_by_kind: Annotated[KindSamples, ROWS] = Field(default_factory=KindSamples)
     """Limits of `chunking.samples` by attention kind; the smaller of the two applies."""
 

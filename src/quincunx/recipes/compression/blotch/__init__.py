@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from quincunx.recipes.compression.blotch.choose import choose
 from quincunx.recipes.compression.blotch.cut import Units, either, spans, units
-from quincunx.recipes.compression.blotch.excise import Excised, excise, ranks, targets
+from quincunx.recipes.compression.blotch.excise import UNTRAINED, Excised, excise, ranks, targets
 from quincunx.recipes.compression.blotch.intensity import curriculum, draw_levels, levels, shares
 from quincunx.recipes.compression.blotch.picture import picture
 
 __all__ = [
+    "UNTRAINED",
     "Excised",
     "Units",
     "choose",

@@ -1,0 +1,177 @@
+"""Rules between the settings of the `compression` recipe; those of one section stand beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from quincunx.config.schema import Rule
+from quincunx.config.sections.rules import RULES as SHARED_RULES
+from quincunx.recipes.compression.config_blotch import BLOTCH_RULES
+from quincunx.recipes.compression.config_generated import RULES as GENERATED_RULES
+from quincunx.recipes.compression.config_positions import POSITION_RULES, samples
+from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots, weights
+
+
+def _trains(config: Any) -> tuple[str, ...]:
+    return tuple(config.model.train or (("all",) if config.model.path is None else ("new",)))
+
+
+def _of(rule: Rule) -> Rule:
+    """Return a rule of a section of examples by rule, for configs whose data it is."""
+    source = rule.paths[0].partition(".")[0]
+    applies: Any = rule.applies
+    return replace(
+        rule,
+        applies=lambda config: config.data.source == source and applies(config),
+        failing={"data.source": source, **rule.failing},
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        name="files-need-a-path",
+        paths=("data.source", "data.path"),
+        applies=lambda config: config.data.source in ("text", "jsonl") and config.data.path is None,
+        message="data.source {data.source} reads what data.path names, which is unset",
+        remedy="set data.path to a file or folder",
+        failing={"data.source": "text"},
+    ),
+    Rule(
+        name="something-is-learnt",
+        paths=("objective.forward", "objective.reconstruction"),
+        applies=lambda config: not weights(config),
+        message="every weight of the objective is 0",
+        remedy="set objective.forward to 1",
+        failing={"data.context_length": 8, "objective.forward": 0.0},
+    ),
+    Rule(
+        name="slots-and-context",
+        paths=("compress.slots", "data.context_length"),
+        applies=lambda config: (
+            compresses(config) and max(slots(config)) * config.compress.segments > lengths(config)[0]
+        ),
+        message="compress.slots ({compress.slots}) are more than the tokens that they stand for",
+        remedy="lower compress.slots, or raise data.context_length",
+        failing={"data.context_length": 8, "compress.slots": 9},
+    ),
+    Rule(
+        name="segments-and-context",
+        paths=("compress.segments", "data.context_length"),
+        applies=lambda config: compresses(config) and config.compress.segments > lengths(config)[0],
+        message="compress.segments ({compress.segments}) are more than the context has tokens",
+        remedy="lower compress.segments",
+        failing={"data.context_length": 4, "compress.segments": 5, "compress.slots": 1},
+    ),
+    Rule(
+        name="one-pass-of-keys",
+        paths=("compress.plan", "compress.readout"),
+        applies=lambda config: (
+            compresses(config) and config.compress.plan == "one_pass" and config.compress.readout != "kv"
+        ),
+        message="compress.readout {compress.readout} feeds a second pass with what the first has found",
+        remedy="leave compress.plan out, or set compress.readout to kv",
+        failing={"data.context_length": 8, "compress.plan": "one_pass", "compress.readout": "tokens"},
+    ),
+    Rule(
+        name="keys-stay-where-they-are",
+        paths=("compress.positions", "compress.readout"),
+        applies=lambda config: (
+            compresses(config) and config.compress.positions == "restart" and config.compress.readout == "kv"
+        ),
+        message="keys hold where they were, so compress.positions restart cannot move them",
+        remedy="set compress.positions to continue or uniform, or compress.readout to tokens",
+        failing={"data.context_length": 8, "compress.positions": "restart"},
+    ),
+    Rule(
+        name="gradients-stop-between-passes",
+        paths=("compress.stop_gradient", "compress.plan"),
+        applies=lambda config: (
+            compresses(config)
+            and config.compress.stop_gradient is not None
+            and config.compress.segments > 1
+            and (config.compress.plan or "one_pass") == "one_pass"
+            and config.compress.readout == "kv"
+        ),
+        message="compress.stop_gradient cuts between passes, and in one pass there is no between",
+        remedy="set compress.plan to two_pass",
+        failing={"data.context_length": 8, "compress.segments": 2, "compress.slots": 1, "compress.stop_gradient": 1},
+    ),
+    Rule(
+        name="checkpointing-keeps-no-keys",
+        paths=("model.gradient_checkpointing", "compress.plan"),
+        applies=lambda config: (
+            compresses(config)
+            and config.model.gradient_checkpointing
+            and config.compress.readout == "kv"
+            and config.compress.plan == "two_pass"
+        ),
+        message="model.gradient_checkpointing does not keep the keys and values that compress.plan two_pass hands on",
+        remedy="set compress.plan to one_pass, or compress.readout to tokens",
+        failing={"data.context_length": 8, "model.gradient_checkpointing": True, "compress.plan": "two_pass"},
+    ),
+    Rule(
+        name="contexts-are-causal",
+        paths=("model.causal", "model.path"),
+        applies=lambda config: not config.model.causal and "plain" in weights(config) and generated(config) != "tasks",
+        message="a plain text that is read both ways (model.causal false) shows what is to be predicted",
+        remedy="set model.causal to true",
+        failing={"model.causal": False},
+    ),
+    Rule(
+        name="new-words-are-trained",
+        paths=("blotch.intensity_tokens", "model.train"),
+        applies=lambda config: (
+            config.blotch.intensity_tokens
+            and config.blotch.p_max is not None
+            and not {"embeddings", "all"} & set(_trains(config))
+        ),
+        message="blotch.intensity_tokens are new words, whose embeddings model.train leaves as they are",
+        remedy="add embeddings to model.train",
+        failing={"blotch.p_max": 0.5, "blotch.intensity_tokens": True, "model.path": "gpt2"},
+    ),
+    Rule(
+        name="new-parameters-exist",
+        paths=("model.train", "data.context_length"),
+        applies=lambda config: (
+            _trains(config) == ("new",) and not compresses(config) and not config.positions.learnable
+        ),
+        message="model.train is new, and without compression there is nothing new to train",
+        remedy="set data.context_length, or train more: embeddings, head, lora or all",
+        failing={"model.path": "gpt2"},
+    ),
+    Rule(
+        name="adapters-are-asked-for",
+        paths=("peft.method", "model.train"),
+        applies=lambda config: config.peft.method is not None and "lora" not in _trains(config),
+        message="peft.method is {peft.method}, but model.train has no lora",
+        remedy="add lora to model.train, or leave peft out",
+        failing={"peft.method": "lora"},
+    ),
+    Rule(
+        name="fractions-need-a-table-of-waves",
+        paths=("positions.sample", "positions.kind"),
+        applies=lambda config: (
+            samples(config) == "float"
+            and config.positions.kind == "model"
+            and config.model.path is None
+            and config.model.build.architecture == "gpt2"
+        ),
+        message="gpt2 has a table of whole positions, and positions.sample float draws between them",
+        remedy="set positions.sample to integer, or positions.kind to sinusoidal",
+        failing={"positions.sample": "float", "model.build.architecture": "gpt2"},
+    ),
+    Rule(
+        name="validation-has-documents",
+        paths=("data.dev_share", "data.test_share"),
+        applies=lambda config: config.data.dev_share + config.data.test_share >= 1,
+        message="data.dev_share and data.test_share leave nothing to train on",
+        remedy="let them add up to less than 1",
+        failing={"data.dev_share": 0.5, "data.test_share": 0.5},
+    ),
+    *(_of(rule) for rule in GENERATED_RULES),
+    *BLOTCH_RULES,
+    *POSITION_RULES,
+    *SHARED_RULES,
+)
+"""In the order in which they are tried."""
