@@ -59,7 +59,8 @@ class Prediction(Summed):
             targets = chunk[f"{name}_targets"]
             trained = targets != UNTRAINED
             # the head is what costs most in a small model: it sees no state that predicts nothing
-            logits[name] = compressor.logits(states[name][trained]).float()
+            found = compressor.logits(states[name][trained])
+            logits[name] = found.float() if found.dtype.itemsize < 4 else found
             if name in self.terms:
                 losses[name] = functional.cross_entropy(
                     logits[name], targets[trained], reduction="sum", label_smoothing=self.label_smoothing

@@ -132,7 +132,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="new-parameters-exist",
-        paths=("model.train", "data.context_length"),
+        paths=("model.train", "model.path"),
         applies=lambda config: (
             _trains(config) == ("new",) and not compresses(config) and not config.positions.learnable
         ),

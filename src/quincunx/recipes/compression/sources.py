@@ -165,8 +165,11 @@ def _arithmetic(config: CompressionConfig, on_progress: Progress | None) -> Read
             return Item(tokens[:separator], tokens[separator:], given=1)
         return Item(tokens[:0], tokens, given=separator + 1 if shown else 0)
 
+    def unpadded(source: Any) -> NDArray[np.int64]:
+        return source.lengths - np.add.reduceat(source.flat == PAD_ID, source.offsets[:-1], dtype=np.int64)
+
     digest = [source.fingerprint() for source in found.sources.values()]
-    splits = {name: Items(source, item, source.lengths, int) for name, source in found.sources.items()}
+    splits = {name: Items(source, item, unpadded(source), int) for name, source in found.sources.items()}
     further = [name for name in splits if name not in ("train", "dev", "test")]
     return Read(splits, ALPHABET.tokenizer(), [SEPARATOR_ID], "-".join(digest), found.notes, further=further)
 

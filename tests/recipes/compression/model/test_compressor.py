@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 pytest.importorskip("transformers", reason="the transformers library is not installed")
 
@@ -225,34 +228,28 @@ def test_positions_between_whole_ones_are_for_rotations_and_formulas():
         compressor("gpt2").states(tensors, ["forward"])
 
 
-@pytest.mark.parametrize("every", [1, 2])
-def test_gradients_stop_between_segments_after_every_so_many(every):
-    tensors = batch(segments=3, lengths=[6, 6, 6])
-    stopped = compressor("gpt2", segments=3, join="recurrent", plan="two_pass", stop_gradient=every)
-    whole = compressor("gpt2", segments=3, join="recurrent", plan="two_pass")
-    assert_same(stopped.states(tensors, ["forward"]), whole.states(tensors, ["forward"]))
-    embedded = {}
+@pytest.mark.parametrize(
+    ("every", "reached"), [(None, [True] * 4), (1, [False, False, False, True]), (2, [False, False, True, True])]
+)
+def test_gradients_stop_between_segments_after_every_so_many(every, reached):
+    options = {"segments": 4, "join": "recurrent", "readout": "tokens", "layer": -1}
+    tensors = batch(segments=4, lengths=[8, 8, 8])
+    model = compressor("gpt2", stop_gradient=every, **options)
+    expected = compressor("gpt2", **options).states(tensors, ["forward"])
+    assert_same(model.states(tensors, ["forward"]), expected)
+    embedded = []
+    real = model.embed
 
-    def reaches(model, part):
-        """Tell whether the forward branch's gradient comes to the tokens of a segment."""
-        real = model.embed
+    def embed(words):
+        embedded.append(real(words).detach().requires_grad_())
+        return embedded[-1]
 
-        def embed(words):
-            found = real(words).detach().requires_grad_()
-            embedded.setdefault("all", []).append(found)
-            return found
-
-        model.embed = embed
-        embedded.clear()
-        model.states(tensors, ["forward"])["forward"].sum().backward()
-        gradient = embedded["all"][part].grad
-        model.embed = real
-        return gradient is not None and float(gradient.abs().max()) > 0
-
-    assert [reaches(whole, part) for part in range(3)] == [True, True, True]
-    assert [reaches(stopped, part) for part in range(3)] == [False, every == 2 and False, True]
+    model.embed = embed
+    model.states(tensors, ["forward"])["forward"].square().sum().backward()
+    found = [each.grad is not None and float(each.grad.abs().max()) > 0 for each in embedded[:4]]
+    assert found == reached
     with pytest.raises(UsageError, match="cuts between passes"):
-        stopped.states(tensors, ["forward"], "one_pass")
+        compressor(segments=2, stop_gradient=1).states(tensors, ["forward"], "one_pass")
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -260,7 +257,10 @@ def test_gradient_checkpointing_passes_through(architecture):
     model, tensors = compressor(architecture), batch()
     expected = gradients(model, tensors, "one_pass")
     model.train()
-    model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.backbone.modules():  # the library's own switch, which it renames from version to version
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = True
+            module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
     found = gradients(model, tensors, "one_pass")
     for name, gradient in expected.items():
         assert float((found[name] - gradient).abs().max()) <= 1e-9 * max(1.0, float(gradient.abs().max())), name
@@ -272,8 +272,8 @@ def test_gradient_checkpointing_passes_through(architecture):
 
 def test_new_tokens_begin_near_the_vocabularys_mean_and_apart():
     model = compressor("llama", slots=50)
-    words = model.backbone.get_input_embeddings().weight.double()
-    distance = (model.new.slots - words.mean(0)).norm(dim=1) / (words - words.mean(0)).norm(dim=1).mean()
+    words = model.backbone.get_input_embeddings().weight.detach()
+    distance = (model.new.slots.detach() - words.mean(0)).norm(dim=1) / (words - words.mean(0)).norm(dim=1).mean()
     assert 0.3 < float(distance.mean()) < 0.7
     assert float(torch.pdist(model.new.slots.detach()).min()) > 0.1
 
