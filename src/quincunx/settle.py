@@ -24,6 +24,12 @@ def run_name(config: Any) -> str:
     return config.run.name or "-".join(filter(None, (config.recipe, getattr(config, "task", None))))
 
 
+def run_root(config: Any) -> Path:
+    """Return the folder in which numbered run folders are made."""
+    root = getattr(config.run, "root", None)
+    return Path("runs") if root is None else Path(root).expanduser() / run_name(config)
+
+
 def existing_run(config: Any, resume: bool | str) -> str | None:
     """Return the folder of the run to go on with, None when a new one is to be begun.
 
@@ -37,14 +43,15 @@ def existing_run(config: Any, resume: bool | str) -> str | None:
         path = Path(config.run.dir).expanduser()
         return str(path) if (path / "config.yaml").is_file() else None
     name = run_name(config)
-    numbered = [path for path in Path("runs").glob("*/config.yaml") if path.parent.name.startswith(f"{name}-")]
+    numbered = [path for path in run_root(config).glob("*/config.yaml") if path.parent.name.startswith(f"{name}-")]
     runs = [path.parent for path in numbered if path.parent.name[len(name) + 1 :].isdecimal()]
     return str(max(runs, key=lambda path: int(path.name[len(name) + 1 :]))) if runs else None
 
 
 def claim_folder(config: Any, runtime: Runtime) -> RunFolder:
     """Make the folder of a new run, on rank 0, and return it on every rank."""
-    path = runtime.share(str(claim(config.run.dir, run_name(config)).path) if runtime.main else None)
+    made = claim(config.run.dir, run_name(config), run_root(config)) if runtime.main else None
+    path = runtime.share(None if made is None else str(made.path))
     return RunFolder(Path(path))
 
 

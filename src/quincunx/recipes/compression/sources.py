@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -42,8 +43,10 @@ class Items:
     item: Callable[[Any], Item]
     lengths: NDArray[np.int64]
     """Tokens of each [N]."""
-    document: Callable[[int], int]
-    """Number of an example -> that of the document it is from."""
+
+    def document(self, index: int) -> int:
+        """Return the number of the document that an example is from; its own where there are none."""
+        return getattr(self.source[index], "document", index)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -123,10 +126,7 @@ def _texts(config: CompressionConfig, tokenizer: PreTrainedTokenizerBase | None)
     found = load_texts(
         config.data, config.tokenizer, context=context, forward=forward, tokenizer=tokenizer, limit=config.debug.limit
     )
-    splits = {
-        name: Items(split, _of_text, split.lengths, lambda index, split=split: split[index].document)
-        for name, split in found.splits.items()
-    }
+    splits = {name: Items(split, _of_text, split.lengths) for name, split in found.splits.items()}
     answers = [torch.from_numpy(ids) for ids in found.answers]
     return Read(splits, found.tokenizer, _line_ends(found.tokenizer), found.fingerprint, found.notes, answers)
 
@@ -155,21 +155,13 @@ def _arithmetic(config: CompressionConfig, on_progress: Progress | None) -> Read
         limit=config.debug.limit,
         on_progress=on_progress,
     )
-    apart, shown = compresses(config), not config.objective.initial_problem
-
-    def item(example: Any) -> Item:
-        # padding of the problem is no text: nobody sees it and it takes no place
-        tokens = torch.from_numpy(example.tokens[example.tokens != PAD_ID].astype(np.int64))
-        separator = int((tokens == SEPARATOR_ID).nonzero()[0])
-        if apart:
-            return Item(tokens[:separator], tokens[separator:], given=1)
-        return Item(tokens[:0], tokens, given=separator + 1 if shown else 0)
+    item = partial(_of_problem, apart=compresses(config), shown=not config.objective.initial_problem)
 
     def unpadded(source: Any) -> NDArray[np.int64]:
         return source.lengths - np.add.reduceat(source.flat == PAD_ID, source.offsets[:-1], dtype=np.int64)
 
     digest = [source.fingerprint() for source in found.sources.values()]
-    splits = {name: Items(source, item, unpadded(source), int) for name, source in found.sources.items()}
+    splits = {name: Items(source, item, unpadded(source)) for name, source in found.sources.items()}
     further = [name for name in splits if name not in ("train", "dev", "test")]
     return Read(splits, ALPHABET.tokenizer(), [SEPARATOR_ID], "-".join(digest), found.notes, further=further)
 
@@ -177,9 +169,20 @@ def _arithmetic(config: CompressionConfig, on_progress: Progress | None) -> Read
 def _tasks(config: CompressionConfig) -> Read:
     found = tasks.load(config.tasks, path=config.data.path, limit=config.debug.limit)
 
-    def item(example: Any) -> Item:
-        tokens = torch.from_numpy(example.tokens.astype(np.int64))
-        return Item(tokens[:0], tokens, answers=torch.from_numpy(example.targets))
-
-    splits = {name: Items(source, item, source.lengths, int) for name, source in found.sources.items()}
+    splits = {name: Items(source, _of_task, source.lengths) for name, source in found.sources.items()}
     return Read(splits, found.task.alphabet.tokenizer(), [], found.fingerprint, found.notes, chance=found.task.chance)
+
+
+def _of_problem(example: Any, *, apart: bool, shown: bool) -> Item:
+    """Return a problem as context and its solution as text, or both as text, the problem shown or predicted too."""
+    # padding of the problem is no text: nobody sees it and it takes no place
+    tokens = torch.from_numpy(example.tokens[example.tokens != PAD_ID].astype(np.int64))
+    separator = int((tokens == SEPARATOR_ID).nonzero()[0])
+    if apart:
+        return Item(tokens[:separator], tokens[separator:], given=1)
+    return Item(tokens[:0], tokens, given=separator + 1 if shown else 0)
+
+
+def _of_task(example: Any) -> Item:
+    tokens = torch.from_numpy(example.tokens.astype(np.int64))
+    return Item(tokens[:0], tokens, answers=torch.from_numpy(example.targets))

@@ -335,7 +335,8 @@ class Compressor(nn.Module):
         return embedded, layout.branch(name, number, seen, positions, causal=self.causal)
 
     def _checkpoints(self) -> bool:
-        return bool(getattr(self.backbone, "is_gradient_checkpointing", False))
+        # of the layers themselves: the model's own word for it changes from version to version
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.backbone.modules())
 
 
 def _check(compress: Compress, slots: int) -> None:
