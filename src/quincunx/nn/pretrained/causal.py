@@ -250,4 +250,4 @@ def _accelerate() -> None:
     try:
         import accelerate  # noqa: F401
     except ImportError:
-        raise MissingExtra("accelerate", "transformers", "spreading a model over devices") from None
+        raise MissingExtra("accelerate", "compression", "spreading a model over devices") from None

@@ -202,7 +202,7 @@ def _table_rows(path: Path, task: Task) -> Iterator[tuple[int, Sequence[object]]
 
 
 def _saved_rows(folder: Path, task: Task) -> Iterator[tuple[int, Sequence[object]]]:
-    with opened(folder, "text") as saved:
+    with opened(folder, "compression") as saved:
         names: list[str] = saved.column_names
         wanted = [names[place] for place in _columns(folder, names, task)]
         row = 0

@@ -94,7 +94,7 @@ def fetched(
         from datasets.exceptions import DatasetsError
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
-        raise MissingExtra("datasets", "text", f"fetching {name}") from None
+        raise MissingExtra("datasets", "compression", f"fetching {name}") from None
     try:
         with _beside(target) as folder:
             found = datasets.load_dataset(

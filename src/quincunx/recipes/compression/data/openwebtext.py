@@ -78,7 +78,7 @@ def _splits(folder: Path) -> list[tuple[Path, str | None]]:
 
 def _rows(places: list[tuple[Path, str | None]], field: str) -> Iterator[Document]:
     for place, split in places:
-        with opened(place, "text") as saved:
+        with opened(place, "compression") as saved:
             if field not in saved.column_names:
                 there = ", ".join(saved.column_names)
                 raise DataError(f"{place}: there is no column {field!r}; found {there}; name one by data.field")

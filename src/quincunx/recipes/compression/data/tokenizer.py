@@ -108,7 +108,7 @@ def train_tokenizer(texts: Iterable[str], kind: Kind, vocabulary: int) -> PreTra
     try:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     except ImportError:
-        raise MissingExtra("transformers", "transformers", "training a tokenizer") from None
+        raise MissingExtra("transformers", "compression", "training a tokenizer") from None
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     made: Any = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate([PAD, EOS, *letters])}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "bpe")
@@ -185,7 +185,7 @@ def _wrapped(made: Any) -> PreTrainedTokenizerBase:
     try:
         from transformers import PreTrainedTokenizerFast
     except ImportError:
-        raise MissingExtra("transformers", "transformers", "training a tokenizer") from None
+        raise MissingExtra("transformers", "compression", "training a tokenizer") from None
     return PreTrainedTokenizerFast(
         tokenizer_object=made,
         pad_token=PAD,
