@@ -25,6 +25,7 @@ from quincunx.errors import DataError, QuincunxError, UsageError
 from quincunx.index.filling import Filling, Plan, begin
 from quincunx.index.shards import STORED, Shard
 from quincunx.index.store import Store
+from quincunx.recipes.retrieval.backends.calibrate import check_enough
 from quincunx.recipes.retrieval.data.readers.files import BadRows
 from quincunx.recipes.retrieval.data.stream import CorpusStream, Mark, Row, add_content, content_hasher
 from quincunx.recipes.retrieval.data.survey import survey
@@ -145,6 +146,8 @@ class _Job:
         def make() -> Plan:
             size = self.request.shard_size or SHARD
             found, bad = self._survey(size)
+            if self.request.int8:
+                check_enough(sum(part.rows for part in found.parts))
             if bad.count:
                 lines = b"".join(to_json(row) + b"\n" for row in bad.listed)
                 write_atomically(self.out / SKIPPED, lines)

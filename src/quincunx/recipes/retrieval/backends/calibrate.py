@@ -47,11 +47,7 @@ class Sample:
             UsageError: There are none, or too few.
         """
         found = [text for text in texts or () if len(text)]
-        if len(found) < LEAST:
-            raise UsageError(
-                f"8 bits are set up by texts of the corpus, at least {LEAST} of them, and there are {len(found)}: name "
-                "a corpus, or leave int8 out"
-            )
+        check_enough(len(found))
         count = min(len(found), TEXTS + HELD)
         picked = [found[place] for place in np.linspace(0, len(found) - 1, count).astype(int)]
         every = 3 if count > 2 * TEXTS else 2
@@ -60,6 +56,15 @@ class Sample:
     def batches(self) -> list[Batch]:
         """Return the texts that set the scales, those of like length together."""
         return [padded(*batch) for batch in stacked(sorted(self.scales, key=len))]
+
+
+def check_enough(texts: int) -> None:
+    """Raise UsageError where so many texts are too few to set scales by and to judge them."""
+    if texts < LEAST:
+        raise UsageError(
+            f"8 bits are set up by texts of the corpus, at least {LEAST} of them, and there are {texts}: name a corpus, "
+            "or leave int8 out"
+        )
 
 
 def stacked(texts: Sequence[Tokens], rows: int = ROWS) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
