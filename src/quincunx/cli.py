@@ -12,10 +12,20 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from quincunx.verbs import configs, data, exporting, mining, scoring, searching, training, vectors
+from quincunx.verbs import (
+    configs,
+    data,
+    exporting,
+    inspecting,
+    mining,
+    scoring,
+    searching,
+    training,
+    vectors,
+)
 from quincunx.verbs.common import add_verb, say_error
 
-FAMILIES = (configs, training, scoring, vectors, searching, mining, exporting, data)
+FAMILIES = (configs, inspecting, training, scoring, vectors, searching, mining, exporting, data)
 """In the order in which help shows them."""
 
 

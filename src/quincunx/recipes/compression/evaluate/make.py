@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 from quincunx.engine.experiment import Evaluator
+from quincunx.nn.pretrained.facts import position_limit
+from quincunx.recipes.compression.assemble import needs_numbers
+from quincunx.recipes.compression.blotching import Blotching
 from quincunx.recipes.compression.config import CompressionConfig
-from quincunx.recipes.compression.evaluate.controls import CompressionEvaluator
-from quincunx.recipes.compression.evaluate.plain import SCALARS, PlainEvaluator
+from quincunx.recipes.compression.config_data import is_labelled
+from quincunx.recipes.compression.data.arithmetic import ArithmeticSource
+from quincunx.recipes.compression.data.tasks import TaskSource
+from quincunx.recipes.compression.evaluate import arithmetic, labelled, plain, tasks
+from quincunx.recipes.compression.evaluate.arithmetic import ArithmeticEvaluator
+from quincunx.recipes.compression.evaluate.controls import PREDICTED, CompressionEvaluator
+from quincunx.recipes.compression.evaluate.labelled import LabelledEvaluator
+from quincunx.recipes.compression.evaluate.plain import PlainEvaluator
+from quincunx.recipes.compression.evaluate.tasks import TaskEvaluator
 from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots
 from quincunx.recipes.compression.model.compressor import Compressor
 from quincunx.recipes.compression.shapes import evaluation_shaping
 from quincunx.recipes.compression.shaping import Shaping
-from quincunx.recipes.compression.sources import Read
+from quincunx.recipes.compression.sources import Items, Read, levels_of
 
 GAP = (
     "loss", "perplexity", "accuracy", "accuracy_top5", "loss_without", "loss_full", "gap_recovered",
-    "gap_recovered_first",
+    "gap_recovered_first", "gap_recovered_first_low", "gap_recovered_first_high",
 )  # fmt: skip
 TOLD_AGAIN = (
-    "reconstruction_loss", "reconstruction_accuracy", "reconstruction_exact", "effective_ratio", "cache_bytes_saved",
+    "reconstruction_loss", "reconstruction_accuracy", "reconstruction_exact", "reconstruction_exact_se",
+    "effective_ratio", "cache_bytes_saved",
 )  # fmt: skip
+CONTROLS = ("forward", *(name for name in PREDICTED if name != "forward"))
+"""Branches that answers are scored after, the compressed context first."""
 
 
 def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Compressor) -> Evaluator | None:
@@ -29,19 +43,76 @@ def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Comp
     source = found.splits.get(split)
     if source is None or not len(source):
         return None
+    kind = generated(config)
     if not compresses(config):
-        return PlainEvaluator(split, source, evaluation_shaping(config, 0, ("plain",)))
+        shaping = _shaping(config, found, 0, ("plain",))
+        if kind == "tasks":
+            symbols = cast("TaskSource", source.source).input_lengths
+            return TaskEvaluator(split, source, shaping, symbols, found.chance or 0.0)
+        forced: Evaluator = PlainEvaluator(split, source, shaping)
+    else:
+        forced = _controlled(config, split, source, found, model)
+    if not _answers(config):
+        return forced
+    branch = "forward" if compresses(config) else "plain"
+    most = max(slots(config), default=0)
+    if kind == "arithmetic":
+        return ArithmeticEvaluator(
+            split=split,
+            source=source,
+            forced=forced,
+            shaping=_shaping(config, found, most, (branch,)),
+            examples=config.evaluate.generate,
+            most=_longest_solution(cast("ArithmeticSource", source.source)),
+            room=_room(config, model),
+            intensity=levels_of(config)[_level(config)] if found.level_tokens else None,
+        )
+    tokenizer: Any = found.tokenizer
+    return LabelledEvaluator(
+        split=split,
+        source=source,
+        forced=forced,
+        shaping=_shaping(config, found, most, CONTROLS if compresses(config) else ("plain",)),
+        answers=found.answers,
+        words=[tokenizer.decode(answer[:-1].tolist()).strip() for answer in found.answers],
+        task=config.data.source,
+    )
 
-    def shaping(number: int, names: Sequence[str]) -> Shaping:
-        return evaluation_shaping(config, number, names)
 
+def metrics_of(config: CompressionConfig) -> tuple[str, Literal["max", "min"], Sequence[str]]:
+    """Return the metric that chooses the best checkpoint, whether more of it is better, and all that there are."""
+    kind, compressing = generated(config), compresses(config)
+    if kind == "tasks" and not compressing:
+        return "accuracy", "max", tasks.SCALARS
+    every = plain.SCALARS
+    if compressing:
+        every = (*GAP, *TOLD_AGAIN) if lengths(config)[1] else ("loss", *TOLD_AGAIN)
+    if _answers(config):
+        if kind != "arithmetic":
+            own = labelled.scalars_of(config.data.source, CONTROLS if compressing else ("plain",))
+            return "answer_accuracy", "max", (*every, *own)
+        if config.evaluate.generate:
+            return "answer_accuracy", "max", (*every, *arithmetic.SCALARS)
+    # a whole solution that is right in every token is one that greedy decoding gives
+    return ("exact", "max", every) if kind and not compressing else ("loss", "min", every)
+
+
+def _answers(config: CompressionConfig) -> bool:
+    """Tell whether whole answers follow what is read, and can be judged."""
+    asks = generated(config) == "arithmetic" or is_labelled(config.data)
+    return asks and not config.objective.reconstruct_only
+
+
+def _controlled(
+    config: CompressionConfig, split: str, source: Items, found: Read, model: Compressor
+) -> CompressionEvaluator:
     each = bytes_of_token(model)
     segments = config.compress.segments
     visible = 1 if config.compress.join == "recurrent" else segments
     return CompressionEvaluator(
         split=split,
         source=source,
-        shaping=shaping,
+        shaping=lambda number, names: _shaping(config, found, number, names),
         slots=slots(config),
         documents=source.document,
         kept=lambda number: number * visible * (each if config.compress.readout == "kv" else _embedding(model)),
@@ -52,15 +123,37 @@ def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Comp
     )
 
 
-def metrics_of(config: CompressionConfig) -> tuple[str, Literal["max", "min"], Sequence[str]]:
-    """Return the metric that chooses the best checkpoint, whether more of it is better, and all that there are."""
-    if not compresses(config):
-        if generated(config) is not None:
-            return "exact", "max", SCALARS
-        return "loss", "min", SCALARS
-    if not lengths(config)[1]:
-        return "loss", "min", ("loss", *TOLD_AGAIN)
-    return "loss", "min", (*GAP, *TOLD_AGAIN)
+def _shaping(config: CompressionConfig, found: Read, number: int, names: Sequence[str]) -> Shaping:
+    """Return how examples are measured: whole, but led by the level that is asked for where training tells one."""
+    shaping = evaluation_shaping(config, number, names)
+    if not found.level_tokens:
+        return shaping
+    told = Blotching(levels=(0.0,), level_tokens=(found.level_tokens[_level(config)],))
+    scope, compressing = config.blotch.scope, compresses(config)
+    return replace(
+        shaping,
+        context_blotching=told if compressing and scope in ("context", "both") else None,
+        text_blotching=told if not compressing or scope in ("forward", "both") else None,
+    )
+
+
+def _level(config: CompressionConfig) -> int:
+    """Return the number of the level that is nearest to the intensity asked for; of two the lower."""
+    asked = config.evaluate.blotch_p
+    shares = levels_of(config)
+    return min(range(len(shares)), key=lambda level: abs(shares[level] - asked))
+
+
+def _longest_solution(source: ArithmeticSource) -> int:
+    """Return the tokens of a split's longest solution, its end included."""
+    return int(source.lengths.max()) - source.problem_length - 1
+
+
+def _room(config: CompressionConfig, model: Compressor) -> int | None:
+    """Return how many places a sequence may have; None where they have no end."""
+    if needs_numbers(config):
+        return config.positions.size
+    return position_limit(model.backbone) if config.positions.kind == "model" else None
 
 
 def bytes_of_token(model: Compressor) -> int:

@@ -62,8 +62,8 @@ def check_enough(texts: int) -> None:
     """Raise UsageError where so many texts are too few to set scales by and to judge them."""
     if texts < LEAST:
         raise UsageError(
-            f"8 bits are set up by texts of the corpus, at least {LEAST} of them, and there are {texts}: name a corpus, "
-            "or leave int8 out"
+            f"8 bits are set up by texts of the corpus, at least {LEAST} of them, and there are {texts}: name a "
+            "corpus, or leave int8 out"
         )
 
 
