@@ -7,11 +7,15 @@ autograd would keep for the backward pass is counted once.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
@@ -45,7 +49,10 @@ def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_stat
         rows = max(1, min(rows, plan.chunk_tokens // int(one.max()))) if one is not None else rows
     try:
         activations = _activations(parts, parts.sample(rows, length), dtype)
-    except DataDependentOutputException:  # what the model does depends on values, which fake tensors do not have
+    except (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+    ):  # what the model does depends on values, which fake tensors do not have
         return None
     found = {
         "weights": weights,
@@ -80,25 +87,23 @@ def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
     training = parts.model.training
     parts.model.train()
     half = torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32)
+    objective = parts.objective
+    # which rows are encoded is read off the values; what is computed of them is not
+    rows = objective.parts(batch) if isinstance(objective, Represented) else ()
     try:
         with mode, half, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            _forward(parts, Batch(_fake(mode, batch), batch.rows, batch.ids, batch.lengths, batch.padded))
+            if isinstance(objective, Summed):
+                objective.loss(parts.model, _fake(mode, batch))
+            elif isinstance(objective, Represented):
+                for part in rows:
+                    objective.represent(parts.model, replace(part, batch=_fake(mode, part.batch)))
     finally:
         parts.model.train(training)
     return sum(kept.values())
 
 
-def _fake(mode: FakeTensorMode, batch: Batch) -> dict[str, Any]:
-    return {name: mode.from_tensor(tensor) for name, tensor in batch.tensors.items()}
-
-
-def _forward(parts: Parts, batch: Batch) -> None:
-    objective = parts.objective
-    if isinstance(objective, Summed):
-        objective.loss(parts.model, batch)
-    elif isinstance(objective, Represented):
-        for part in objective.parts(batch):
-            objective.represent(parts.model, part)
+def _fake(mode: FakeTensorMode, batch: Batch) -> Batch:
+    return replace(batch, tensors={name: mode.from_tensor(tensor) for name, tensor in batch.tensors.items()})
 
 
 def _tensors(parts: Parts) -> dict[int, Tensor]:

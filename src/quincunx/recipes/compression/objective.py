@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from quincunx.data.batch import Batch
@@ -56,18 +57,25 @@ class Prediction(Summed):
         losses: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
         for name in self.branches:
-            targets = chunk[f"{name}_targets"]
-            trained = targets != UNTRAINED
             # the head is what costs most in a small model: it sees no state that predicts nothing
-            found = compressor.logits(states[name][trained])
+            chosen, targets = _trained(states[name], chunk[f"{name}_targets"])
+            found = compressor.logits(chosen)
             logits[name] = found.float() if found.dtype.itemsize < 4 else found
             if name in self.terms:
                 losses[name] = functional.cross_entropy(
-                    logits[name], targets[trained], reduction="sum", label_smoothing=self.label_smoothing
+                    logits[name], targets, reduction="sum", label_smoothing=self.label_smoothing
                 )
         if DISTILLATION in self.terms:
             losses[DISTILLATION] = divergence(logits["full"].detach(), logits["forward"], self.temperature)
         return losses
+
+
+def _trained(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the states `[T, D]` that predict something, and what: `[T]`, of `[B, L, D]` and `[B, L]`."""
+    if isinstance(targets, FakeTensor):  # an estimate of memory has no values to choose by: all of them, the most
+        return states.flatten(0, 1), targets.flatten().clamp(min=0)
+    trained = targets != UNTRAINED
+    return states[trained], targets[trained]
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
