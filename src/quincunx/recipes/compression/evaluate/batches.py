@@ -43,8 +43,9 @@ class Found:
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """`[N]`: whether every token of the example is right, which is what greedy decoding gives exactly then."""
-        return np.nanmin(self.right, axis=1) == 1
+        """`[M]`: whether every token of an example is right, of examples with any to predict; greedy decoding then gives
+        exactly these."""
+        return np.nanmin(self.right[~np.isnan(self.right).all(axis=1)], axis=1) == 1
 
 
 def predictions(

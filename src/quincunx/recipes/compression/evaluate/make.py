@@ -90,7 +90,7 @@ def metrics_of(config: CompressionConfig) -> tuple[str, Literal["max", "min"], S
     if _answers(config):
         if kind != "arithmetic":
             own = labelled.scalars_of(config.data.source, CONTROLS if compressing else ("plain",))
-            return "answer_accuracy", "max", (*every, *own)
+            return labelled.main_scalar(config.data.source), "max", (*every, *own)
         if config.evaluate.generate:
             return "answer_accuracy", "max", (*every, *arithmetic.SCALARS)
     # a whole solution that is right in every token is one that greedy decoding gives

@@ -33,12 +33,11 @@ class PlainEvaluator:
         limit = plan.evaluation_limit if self.split == "dev" else None
         found = predictions(model, self.source, self.shaping, runtime, plan.evaluation_batch, SEED, limit)["plain"]
         loss = mean_of(found.loss)
+        each = found.loss[~np.isnan(found.loss).all(axis=1)]
         scalars = {
             "loss": loss,
             # examples, not tokens, are drawn independently
-            "loss_se": float(np.nanmean(found.loss, axis=1).std(ddof=1) / math.sqrt(len(found.loss)))
-            if len(found.loss) > 1
-            else 0.0,
+            "loss_se": float(np.nanmean(each, axis=1).std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0,
             "perplexity": perplexity(loss),
             "accuracy": mean_of(found.right),
             "accuracy_top5": mean_of(found.in_top),
