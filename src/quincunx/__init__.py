@@ -1,6 +1,6 @@
 """Quincunx: transformer experiments, each described by one explained config file, on one exact engine.
 
-    from quincunx import load, train, evaluate, Run, Encoder, seed_everything
+    from quincunx import load, train, evaluate, Run, Encoder, Compressor, seed_everything
 
 Importing the package imports nothing else; torch is loaded by the first thing that needs it.
 """
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quincunx.api import Run, compare_rankings, evaluate, load, train
     from quincunx.engine.runtime import seed_everything
+    from quincunx.recipes.compression.compress import Compressor
     from quincunx.recipes.retrieval.encode import Encoder
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "Run", "compare_rankings", "evaluate", "load", "seed_everything", "train"]
+__all__ = ["Compressor", "Encoder", "Run", "compare_rankings", "evaluate", "load", "seed_everything", "train"]
 
 _HOMES = {
+    "Compressor": "quincunx.recipes.compression.compress",
     "Encoder": "quincunx.recipes.retrieval.encode",
     "Run": "quincunx.api",
     "compare_rankings": "quincunx.api",

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from quincunx.verbs import (
+    compressing,
     configs,
     data,
     exporting,
@@ -25,7 +26,7 @@ from quincunx.verbs import (
 )
 from quincunx.verbs.common import add_verb, say_error
 
-FAMILIES = (configs, inspecting, training, scoring, vectors, searching, mining, exporting, data)
+FAMILIES = (configs, inspecting, training, scoring, vectors, searching, mining, exporting, compressing, data)
 """In the order in which help shows them."""
 
 

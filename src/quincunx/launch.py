@@ -22,10 +22,9 @@ from quincunx.config.plan import Plan, make_plan
 from quincunx.config.schema import Sizes
 from quincunx.config.suggest import closest
 from quincunx.data.loader import Updates
-from quincunx.data.order import Order
 from quincunx.engine.checkpoint import Checkpoints, Restored, load_weights
 from quincunx.engine.events import Callback, Requests
-from quincunx.engine.experiment import Experiment
+from quincunx.engine.experiment import Experiment, order_of
 from quincunx.engine.footprint import count_parameters
 from quincunx.engine.loop import Loop, evaluate
 from quincunx.engine.objective import Summed
@@ -388,16 +387,7 @@ def _initialise(state: State, source: Path, partial: bool) -> list[str]:
 
 
 def _updates(config: Any, experiment: Experiment, runtime: Runtime) -> Updates:
-    order = Order(
-        experiment.sizes.train,
-        config.update.batch_size,
-        address(config.seed, "order"),
-        lengths=experiment.source.lengths if config.loading.bucketing else None,
-        window=config.loading.window,
-        accumulation=config.update.accumulation,
-        overfit=config.debug.overfit_batch,
-        arrangement=experiment.arrangement,
-    )
+    order = order_of(config, experiment.sizes.train, experiment.source.lengths, config.seed, experiment.arrangement)
     # a summed loss needs this rank's rows only; a represented one sees the whole logical batch everywhere
     summed = isinstance(experiment.parts.objective, Summed)
     shard = (runtime.rank, runtime.world) if summed else (0, 1)

@@ -67,3 +67,41 @@ def test_select_trims_to_the_longest_and_keeps_rows():
     chosen = batch.select(np.array([2, 1]))
     assert chosen["tokens"].tolist() == [[6, 7], [5, 0]]
     assert (chosen["labels"].tolist(), chosen.rows.tolist(), list(chosen.ids)) == ([2, 1], [2, 1], ["c", "b"])
+
+
+class Counting:
+    """A collate that changes with the updates: it tells which one it is of."""
+
+    def __init__(self, update: int = -1) -> None:
+        self.update = update
+
+    def at(self, update: int) -> Counting:
+        return Counting(update)
+
+    def __call__(self, examples: Sequence[int], ids: Sequence[int], rows: Sequence[int], seed: int) -> Batch:
+        return Batch({"update": torch.full((len(ids),), self.update)}, torch.tensor(list(rows)), ids)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_collate_that_changes_is_that_of_the_update(workers):
+    timed = Updates(Squares(), Counting(), Order(23, 4, 9, accumulation=2), seed=9)
+    found = [
+        {int(value) for batch in batches if batch for value in batch["update"]}
+        for batches in updates(timed, 2, 5, workers)
+    ]
+    assert found == [{2}, {3}, {4}]
+
+
+def test_select_trims_tensors_of_their_own_lengths():
+    batch = Batch(
+        {"a": torch.tensor([[1, 2, 3], [4, 0, 0]]), "b": torch.tensor([[5, 0], [6, 7]]), "whole": torch.ones(2, 9)},
+        torch.arange(2),
+        [0, 1],
+        torch.tensor([4, 3]),
+        extents={"a": torch.tensor([3, 1]), "b": torch.tensor([1, 2])},
+    )
+    first, second = batch.select([0]), batch.select([1])
+    assert (first["a"].tolist(), first["b"].tolist()) == ([[1, 2, 3]], [[5]])
+    assert (second["a"].tolist(), second["b"].tolist()) == ([[4]], [[6, 7]])
+    assert second["whole"].shape == (1, 9)
+    assert second.extents["a"].tolist() == [1]

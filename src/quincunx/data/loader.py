@@ -10,7 +10,7 @@ import random
 import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -41,6 +41,15 @@ class Collate(Protocol):
     def __call__(self, examples: Sequence[Any], ids: Sequence[int], rows: Sequence[int], seed: int) -> Batch: ...
 
 
+@runtime_checkable
+class Timed(Protocol):
+    """A `Collate` that changes as training goes on."""
+
+    def at(self, update: int) -> Collate:
+        """Return the collate of one update (from 0)."""
+        ...
+
+
 class Updates(Dataset[list[Batch | None]]):
     """The logical batches of each update, as a data set numbered by updates."""
 
@@ -56,6 +65,7 @@ class Updates(Dataset[list[Batch | None]]):
 
     def __getitem__(self, update: int) -> list[Batch | None]:
         rank, world = self.shard
+        collate = self.collate.at(update) if isinstance(self.collate, Timed) else self.collate
         batches: list[Batch | None] = []
         for number, indices in enumerate(self.order.update(update)):
             rows = range(rank, len(indices), world)
@@ -64,7 +74,7 @@ class Updates(Dataset[list[Batch | None]]):
                 batches.append(None)
                 continue
             examples = [self.source[i] for i in ids]
-            batches.append(self.collate(examples, ids, rows, address(self.seed, "collate", update, number)))
+            batches.append(collate(examples, ids, rows, address(self.seed, "collate", update, number)))
         return batches
 
 

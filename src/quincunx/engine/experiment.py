@@ -6,16 +6,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from quincunx.config.plan import Plan
 from quincunx.config.schema import Sizes
 from quincunx.data.batch import Batch
 from quincunx.data.loader import Collate, Source
-from quincunx.data.order import Arrangement
+from quincunx.data.order import Arrangement, Order
 from quincunx.engine.objective import Objective
 from quincunx.engine.runtime import Runtime
 from quincunx.metrics.record import Evaluation
+from quincunx.seeds import address
+
+
+def order_of(
+    config: Any, count: int, lengths: NDArray[np.integer] | None, seed: int, arrangement: Arrangement | None = None
+) -> Order:
+    """Return the order in which training takes its examples.
+
+    Args:
+        config: Its sections `update`, `loading` and `debug` are read.
+        count: Examples of an epoch.
+        lengths: Tokens of each, for bucketing.
+        seed: The run's.
+        arrangement: Which examples make up an epoch; None: each once.
+    """
+    return Order(
+        count,
+        config.update.batch_size,
+        address(seed, "order"),
+        lengths=lengths if config.loading.bucketing else None,
+        window=config.loading.window,
+        accumulation=config.update.accumulation,
+        overfit=config.debug.overfit_batch,
+        arrangement=arrangement,
+    )
+
 
 Evaluator = Callable[[nn.Module, Runtime, Plan], Evaluation]
 """Evaluates a model, already in eval mode and without gradients, on one split."""

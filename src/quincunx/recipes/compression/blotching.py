@@ -107,19 +107,26 @@ class Blotching:
         )
         return replace(self, p=share, curriculum=None)
 
+    def cut(self, texts: Texts, keys: Tensor) -> blotch.Units:
+        """Return the steps of texts; keys as in a call."""
+        units = blotch.units(texts.tokens, texts.lengths, list(self.separators))
+        if self.spans == "none":
+            return units
+        random = keys if self.spans == "geometric" else None
+        width = texts.tokens.shape[1]
+        return blotch.either(units, blotch.spans(texts.lengths, width, self.span_length, keys=random))
+
+    def draw(self, keys: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the level that each text draws `[B]`, None without levels, and how much of it is left out `[B]`."""
+        if not self.levels:
+            return None, torch.full((len(keys),), self.p, dtype=torch.float64)
+        drawn = blotch.draw_levels(keys, len(self.levels))
+        return drawn, blotch.shares(drawn, self.levels)
+
     def __call__(self, texts: Texts, keys: Tensor) -> Texts:
         """Return the texts with what is left out; keys `[B]` int64, one a row."""
-        units = blotch.units(texts.tokens, texts.lengths, list(self.separators))
-        if self.spans != "none":
-            random = keys if self.spans == "geometric" else None
-            units = blotch.either(
-                units, blotch.spans(texts.lengths, texts.tokens.shape[1], self.span_length, keys=random)
-            )
-        shares = torch.full((len(keys),), self.p, dtype=torch.float64)
-        drawn = None
-        if self.levels:
-            drawn = blotch.draw_levels(keys, len(self.levels))
-            shares = blotch.shares(drawn, self.levels)
+        units = self.cut(texts, keys)
+        drawn, shares = self.draw(keys)
         keep = blotch.choose(
             units,
             shares,

@@ -24,7 +24,7 @@ from quincunx.config.sections.training import (
 )
 from quincunx.recipes.compression.config_blotch import Blotch
 from quincunx.recipes.compression.config_data import Data, Tokenizer
-from quincunx.recipes.compression.config_generated import Arithmetic, Tasks
+from quincunx.recipes.compression.config_generated import DRAWN, Arithmetic, Tasks
 from quincunx.recipes.compression.config_model import Compress, Model
 from quincunx.recipes.compression.config_objective import COMPRESSING, CompressionEvaluate, CompressionRun, Objective
 from quincunx.recipes.compression.config_positions import Positions
@@ -42,7 +42,7 @@ class CompressionConfig(Common):
     """`compression`."""
     data: Data = Field(default_factory=Data)
     """What is trained and measured on."""
-    arithmetic: Annotated[Arithmetic, when("data.source", "arithmetic")] = Field(default_factory=Arithmetic)
+    arithmetic: Annotated[Arithmetic, when("data.source", "arithmetic"), DRAWN] = Field(default_factory=Arithmetic)
     """Sums and products solved step by step, made by rule."""
     tasks: Annotated[Tasks, when("data.source", "tasks")] = Field(default_factory=Tasks)
     """Tasks on formal languages, made by rule, to measure generalisation in length."""

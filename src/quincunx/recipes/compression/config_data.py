@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from quincunx.config.schema import Accepts, AnyCase, Section, When, when
+from quincunx.recipes.compression.kinds import compresses
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
 """Tasks of GLUE that can be trained."""
@@ -42,16 +43,14 @@ RUNNING = When(
     lambda config: config.data.source not in RULED and not config.data.source.startswith("glue"),
     ("data.source",),
 )
-CUT = When(
-    "data.source is not tasks, and objective.reconstruct_only is false",
-    lambda config: config.data.source != "tasks" and not config.objective.reconstruct_only,
-    ("data.source", "objective.reconstruct_only"),
-)
+FORWARD = when("objective.reconstruct_only", False)
+"""Texts follow the context."""
 FILES = When("data.source is not stdlib-text", lambda config: config.data.source != "stdlib-text", ("data.source",))
-COMPRESSES = When(
-    "data.context_length is set, of texts",
-    lambda config: config.data.context_length is not None and config.data.source not in RULED,
-    ("data.context_length", "data.source"),
+COMPRESSES = When("something is compressed", compresses, ("data.context_length", "objective.reconstruct_only"))
+KEPT = When(
+    "data.source is not tasks, and arithmetic is not read from data.path",
+    lambda config: config.data.source not in RULED or (config.data.source, config.data.path) == ("arithmetic", None),
+    ("data.source", "data.path"),
 )
 
 
@@ -69,7 +68,7 @@ class Data(Section):
     files: Annotated[str, _of("text", "jsonl")] | None = Field(default=None, min_length=1)
     """Which files of a folder are read, as a pattern of their names: `*.py`. Unset: for texts those that end in .txt,
     .text, .md, .rst and .tokens, for JSON lines .jsonl, .ndjson and .json."""
-    cache: str | None = Field(default=None, min_length=1)
+    cache: Annotated[str, KEPT] | None = Field(default=None, min_length=1)
     """Folder for prepared data: token ids and trained tokenizers, under a hash of all that went into them. Unset:
     QUINCUNX_CACHE, else `~/.cache/quincunx`."""
     processes: Annotated[int, TEXTS] = Field(default=4, ge=1)
@@ -80,16 +79,16 @@ class Data(Section):
     blank line) or a `line`. Unset: files where there are at least 20, else sections."""
     field: Annotated[str, _of("jsonl", "openwebtext")] = Field(default="text", min_length=1)
     """Key of the text in each JSON object, or column of a saved data set; dots lead into objects within."""
-    context_length: Annotated[int, CUT] | None = Field(default=None, ge=1)
+    context_length: Annotated[int, FORWARD] | None = Field(default=None, ge=1)
     """Tokens that are compressed; of arithmetic it is the problem, whatever the number. Unset: none, a plain language
     model without compression."""
     forward_length: Annotated[int, TEXTS] = Field(default=64, ge=1)
     """Tokens that are predicted after the context; where only the context is reconstructed, the context's length."""
-    overlap: Annotated[int, COMPRESSES] = Field(default=0, ge=0)
+    overlap: Annotated[int, TEXTS, COMPRESSES, FORWARD] = Field(default=0, ge=0)
     """Last tokens of the context that are repeated before the predicted ones."""
     min_context: Annotated[int, RUNNING, COMPRESSES] | None = Field(default=None, ge=1)
     """Shortest context that the rest of a document may have. Unset: an eighth of its length."""
-    min_forward: Annotated[int, RUNNING] | None = Field(default=None, ge=1)
+    min_forward: Annotated[int, RUNNING, FORWARD] | None = Field(default=None, ge=1)
     """Fewest tokens to predict in the rest of a document. Unset: an eighth of `forward_length`."""
     packing: Annotated[Literal["documents", "stream"], AnyCase, RUNNING] = "documents"
     """`documents`: each is cut on its own, and those too short for any example are left out and counted; `stream`: all

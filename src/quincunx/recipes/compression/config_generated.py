@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from quincunx.config.schema import AnyCase, Rule, Section, When, unless
+from quincunx.config.schema import AnyCase, Rule, Section, When, unless, when
 
+DRAWN = when("data.path", None)
+"""The examples are not read from files."""
 OUTSIDE = unless("arithmetic.ood", 0)
 MULTIPLIES = unless("arithmetic.multiply_probability", 0.0)
 MORE_THAN_TWO = When(
@@ -82,19 +84,19 @@ class Tasks(Section):
     name: Annotated[TaskName, AnyCase] = "bucket_sort"
     """Which task. Regular: even_pairs, modular_arithmetic, parity_check, cycle_navigation; context-free:
     stack_manipulation, reverse_string, modular_arithmetic_brackets, solve_equation; context-sensitive: the others."""
-    max_length: int = Field(default=40, ge=1, le=10_000)
+    max_length: Annotated[int, DRAWN] = Field(default=40, ge=1, le=10_000)
     """Lengths of inputs in `train` and `dev` are drawn alike from the task's shortest to this."""
-    train: int = Field(default=100_000, ge=1)
+    train: Annotated[int, DRAWN] = Field(default=100_000, ge=1)
     """Training examples in an epoch. Short inputs repeat: there are but 8 binary strings of length 3."""
-    dev: int = Field(default=1_000, ge=1)
+    dev: Annotated[int, DRAWN] = Field(default=1_000, ge=1)
     """Development examples, of the training lengths."""
-    test_min_length: int | None = Field(default=None, ge=1, le=10_000)
+    test_min_length: Annotated[int, DRAWN] | None = Field(default=None, ge=1, le=10_000)
     """Shortest input of `test`. Unset: `max_length + 1`, so that no test input was trained on."""
-    test_max_length: int = Field(default=100, ge=1, le=10_000)
+    test_max_length: Annotated[int, DRAWN] = Field(default=100, ge=1, le=10_000)
     """Longest input of `test`."""
-    test_per_length: int = Field(default=32, ge=1)
+    test_per_length: Annotated[int, DRAWN] = Field(default=32, ge=1)
     """Test examples of each length."""
-    seed: int = Field(default=0, ge=0)
+    seed: Annotated[int, DRAWN] = Field(default=0, ge=0)
     """Seed of the examples, apart from the run's."""
 
 

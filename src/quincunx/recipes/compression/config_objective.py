@@ -8,7 +8,8 @@ from pydantic import Field
 
 from quincunx.config.schema import Section, When, when
 from quincunx.config.sections.run import Evaluate, Run
-from quincunx.recipes.compression.kinds import compresses, generated, weights
+from quincunx.recipes.compression.config_blotch import LEVELS
+from quincunx.recipes.compression.kinds import compresses, weights
 
 WEIGHED = When(
     "data.context_length is set and objective.reconstruct_only is not",
@@ -22,13 +23,23 @@ DISTILS = When(
 )
 COMPRESSING = When("something is compressed", compresses, ("data.context_length", "objective.reconstruct_only"))
 ARITHMETIC = when("data.source", "arithmetic")
-RULED = When("data.source is arithmetic or a task", lambda config: generated(config) is not None, ("data.source",))
+UNCOMPRESSED = When(
+    "nothing is compressed",
+    lambda config: not compresses(config),
+    ("data.context_length", "objective.reconstruct_only"),
+)
+FORWARD = when("objective.reconstruct_only", False)
+TOLD = When(
+    "blotch.intensity_tokens is true, of blotch.p_max",
+    lambda config: config.blotch.intensity_tokens and LEVELS.test(config),
+    ("blotch.intensity_tokens", "blotch.p_max", "blotch.step"),
+)
 
 Weight = Annotated[float, Field(ge=0), WEIGHED]
 
 
 class Objective(Section):
-    """What is learnt. Each term is a mean over its own tokens, times its weight; unset ones are 0 where one is given."""
+    """What is learnt. Each term is a mean over its own tokens, times its weight; where one is given, others are 0."""
 
     forward: Weight | None = None
     """Predict the text that follows a context from its compressed tokens. Unset: 1 where no other term is given."""
@@ -49,20 +60,21 @@ class Objective(Section):
     """Only tell contexts again: `data.forward_length` is how long they are, and `data.context_length` is ignored."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of a target's probability that is spread over the vocabulary, in training."""
-    initial_problem: Annotated[bool, ARITHMETIC] = False
+    initial_problem: Annotated[bool, ARITHMETIC, UNCOMPRESSED] = False
     """Predict the initial problem too, which nobody can know."""
 
 
 class CompressionEvaluate(Evaluate):
     """When and how the model is evaluated during training; never changes training."""
 
-    first: Annotated[int, COMPRESSING] = Field(default=8, ge=1)
+    first: Annotated[int, COMPRESSING, FORWARD] = Field(default=8, ge=1)
     """Predicted positions over which the share of the gap that compression closes is reported besides all of them: what
     a context gives is felt there first."""
-    generate: Annotated[int, RULED] = Field(default=256, ge=0)
+    generate: Annotated[int, ARITHMETIC, FORWARD] = Field(default=256, ge=0)
     """Examples of each split that are solved by generating, token by token, to judge whole answers; 0: none."""
-    blotch_p: Annotated[float, ARITHMETIC] = Field(default=0.0, ge=0, le=1)
-    """Intensity, of `blotch.intensity_tokens`, that is asked for when solutions are generated."""
+    blotch_p: Annotated[float, TOLD] = Field(default=0.0, ge=0, le=1)
+    """Intensity, of `blotch.intensity_tokens`, that evaluation asks for, the nearest of the levels: how much a
+    generated solution is to leave out."""
 
 
 class CompressionRun(Run):

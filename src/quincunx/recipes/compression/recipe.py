@@ -17,6 +17,7 @@ from quincunx.engine.runtime import Runtime
 from quincunx.recipes.compression import assemble
 from quincunx.recipes.compression.config import CompressionConfig
 from quincunx.recipes.compression.evaluate.make import evaluator_of, metrics_of
+from quincunx.recipes.compression.inspect import Inspection, inspect
 from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots, weights
 from quincunx.recipes.compression.objective import Prediction
 from quincunx.recipes.compression.predict import predict
@@ -74,18 +75,15 @@ class Compression:
         language = assemble.again(home, config) if home is not None else assemble.pretrained(config)
         found = read(config, None if language is None else language.tokenizer, on_progress)
         train = found.splits["train"]
-        longest = assemble.longest_sequence(config, int(train.lengths.max()))
         most = max(
             assemble.longest_sequence(config, int(split.lengths.max())) for split in found.splits.values() if len(split)
         )
-        notes = list(found.notes)
-        if assemble.needs_numbers(config) and config.positions.size is None:
-            size = max(3 * longest, most)
-            notes.append(f"no positions.size given: {size:,}, three times the longest training sequence or the longest")
-            config = config.model_copy(update={"positions": config.positions.model_copy(update={"size": size})})
+        config, said = assemble.numbered(config, found.splits)
+        notes = [*found.notes, *said]
         if language is None:
             places = max(most, config.positions.size or 0)
             language = assemble.built(config, found.tokenizer, places)
+        assemble.check_room(config, language.backbone, most)
         model, said = assemble.make_model(config, language)
         shaping = training_shaping(config, found)
         dev = evaluator_of(config, "dev", found, model)
@@ -115,6 +113,10 @@ class Compression:
             fingerprints={"data": found.fingerprint},
             artefacts=language.files,
         )
+
+    def inspect(self, config: CompressionConfig, batch: int = 0, rows: int = 2, split: str = "train") -> Inspection:
+        """Return a logical batch in words; see `quincunx.recipes.compression.inspect`."""
+        return inspect(self.decide(config)[0], batch, rows, split)
 
     def predict(
         self,

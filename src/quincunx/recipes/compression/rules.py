@@ -7,10 +7,10 @@ from typing import Any
 
 from quincunx.config.schema import Rule
 from quincunx.config.sections.rules import RULES as SHARED_RULES
-from quincunx.recipes.compression.config_blotch import BLOTCH_RULES
+from quincunx.recipes.compression.config_blotch import BLOTCH_RULES, DECIDING, blotches
 from quincunx.recipes.compression.config_generated import RULES as GENERATED_RULES
 from quincunx.recipes.compression.config_positions import POSITION_RULES, samples
-from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots, weights
+from quincunx.recipes.compression.kinds import branches, compresses, generated, lengths, slots, weights
 
 
 def _trains(config: Any) -> tuple[str, ...]:
@@ -23,7 +23,8 @@ def _of(rule: Rule) -> Rule:
     applies: Any = rule.applies
     return replace(
         rule,
-        applies=lambda config: config.data.source == source and applies(config),
+        # what is read from files is as they are
+        applies=lambda config: config.data.source == source and config.data.path is None and applies(config),
         failing={"data.source": source, **rule.failing},
     )
 
@@ -36,6 +37,58 @@ RULES: tuple[Rule, ...] = (
         message="data.source {data.source} reads what data.path names, which is unset",
         remedy="set data.path to a file or folder",
         failing={"data.source": "text"},
+    ),
+    Rule(
+        name="tasks-are-whole",
+        paths=("data.context_length", "objective.reconstruct_only", "data.source"),
+        applies=lambda config: compresses(config) and generated(config) == "tasks",
+        message="tasks are answered place by place of the whole input: nothing of it can be compressed",
+        remedy="leave data.context_length and objective.reconstruct_only out, or choose another data.source",
+        failing={"data.source": "tasks", "data.context_length": 8},
+    ),
+    Rule(
+        name="tasks-are-not-blotched",
+        paths=(*DECIDING, "data.source"),
+        applies=lambda config: blotches(config) and generated(config) == "tasks",
+        message="tasks are answered place by place of the whole input, and blotch leaves some of it out",
+        remedy="leave blotch out, or choose another data.source",
+        failing={"data.source": "tasks", "blotch.p": 0.5},
+    ),
+    Rule(
+        name="blotching-has-a-text",
+        paths=("blotch.scope", "objective.reconstruct_only"),
+        applies=lambda config: (
+            blotches(config)
+            and compresses(config)
+            and config.blotch.scope == "forward"
+            and not {"forward", "without", "full"} & set(branches(config))
+        ),
+        message="blotch.scope is forward, and the objective has no text that follows a context",
+        remedy="set blotch.scope to context or both, or objective.forward to 1",
+        failing={"objective.reconstruct_only": True, "blotch.p": 0.5, "blotch.scope": "forward"},
+    ),
+    Rule(
+        name="one-side-without-compression",
+        paths=("blotch.scope", "data.context_length"),
+        applies=lambda config: blotches(config) and not compresses(config) and config.blotch.scope == "context",
+        message="blotch.scope has no effect: nothing is compressed, and a text without compression is all forward",
+        remedy="leave blotch.scope out, or set data.context_length",
+        failing={"blotch.p": 0.5, "blotch.scope": "context"},
+        severity="warning",
+    ),
+    Rule(
+        name="targets-of-reconstruction",
+        paths=("blotch.targets", "objective.reconstruction"),
+        applies=lambda config: (
+            blotches(config)
+            and config.blotch.scope != "forward"
+            and config.blotch.targets == "keep"
+            and "reconstruction" not in weights(config)
+        ),
+        message="blotch.targets has no effect: it acts on reconstruction, which the objective does not have",
+        remedy="leave blotch.targets out, or set objective.reconstruction",
+        failing={"data.context_length": 8, "blotch.p": 0.5, "blotch.targets": "keep"},
+        severity="warning",
     ),
     Rule(
         name="something-is-learnt",
@@ -98,6 +151,36 @@ RULES: tuple[Rule, ...] = (
         failing={"data.context_length": 8, "compress.segments": 2, "compress.slots": 1, "compress.stop_gradient": 1},
     ),
     Rule(
+        name="gradients-stop-before-the-last",
+        paths=("compress.stop_gradient", "compress.segments"),
+        applies=lambda config: (
+            compresses(config)
+            and config.compress.stop_gradient is not None
+            and config.compress.segments > 1
+            and config.compress.join != "concatenate"
+            and config.compress.stop_gradient >= config.compress.segments
+        ),
+        message="compress.stop_gradient ({compress.stop_gradient}) cuts behind the last of compress.segments",
+        remedy="lower compress.stop_gradient, or leave it out",
+        failing={
+            "data.context_length": 8,
+            "compress.segments": 2,
+            "compress.slots": 1,
+            "compress.plan": "two_pass",
+            "compress.stop_gradient": 2,
+        },
+    ),
+    Rule(
+        name="one-way-to-several-devices",
+        paths=("model.device_map", "compute.processes"),
+        applies=lambda config: (
+            config.model.device_map and config.model.path is not None and config.compute.processes not in (None, 1)
+        ),
+        message="model.device_map spreads one model over all devices, and compute.processes gives each device its own",
+        remedy="set compute.processes to 1, or model.device_map to false",
+        failing={"model.path": "gpt2", "data.context_length": 8, "model.device_map": True, "compute.processes": 2},
+    ),
+    Rule(
         name="checkpointing-keeps-no-keys",
         paths=("model.gradient_checkpointing", "compress.plan"),
         applies=lambda config: (
@@ -139,6 +222,14 @@ RULES: tuple[Rule, ...] = (
         message="model.train is new, and without compression there is nothing new to train",
         remedy="set data.context_length, or train more: embeddings, head, lora or all",
         failing={"model.path": "gpt2"},
+    ),
+    Rule(
+        name="parts-beside-adapters",
+        paths=("peft.train", "peft.method"),
+        applies=lambda config: config.peft.train is not None and config.peft.method is None,
+        message="peft.train names what is trained beside adapters, and peft.method names none",
+        remedy="set peft.method to lora and model.train to [lora], or say by model.train what is trained",
+        failing={"peft.train": ["lm_head"]},
     ),
     Rule(
         name="adapters-are-asked-for",

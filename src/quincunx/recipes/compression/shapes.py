@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from quincunx.errors import UsageError
 from quincunx.recipes.compression.blotching import Blotching, Curriculum
 from quincunx.recipes.compression.config import CompressionConfig
 from quincunx.recipes.compression.config_blotch import blotches
@@ -38,6 +39,11 @@ def blotching(config: CompressionConfig, found: Read) -> Blotching:
     separators = found.separators
     if chosen.separator is not None:
         separators = tokens_with(found.tokenizer, chosen.separator)
+        if not separators:
+            raise UsageError(
+                f"no token holds blotch.separator {chosen.separator!r}, so nothing would ever be left out: set it to a "
+                "shorter text, or leave it out and set blotch.spans"
+            )
     rises = chosen.curriculum
     return Blotching(
         p=chosen.p,

@@ -43,8 +43,8 @@ class Found:
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """`[M]`: whether every token of an example is right, of examples with any to predict; greedy decoding then gives
-        exactly these."""
+        """`[M]`: whether all tokens of an example are right, of examples with any to predict; only then does greedy
+        decoding give exactly these."""
         return np.nanmin(self.right[~np.isnan(self.right).all(axis=1)], axis=1) == 1
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from quincunx.config.plan import Plan
 from quincunx.data.loader import Source
 from quincunx.engine.runtime import Runtime
-from quincunx.metrics.intervals import wilson
+from quincunx.metrics.intervals import Interval, wilson
 from quincunx.metrics.language import Losses, gap_recovered, mean_of, perplexity
 from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.compression.evaluate.batches import Found, predictions
@@ -121,8 +121,7 @@ class CompressionEvaluator:
         }
         said = (
             f"{self.split}: loss {low:.3f} without context, {compressed:.3f} compressed, {high:.3f} with all of it; "
-            f"gap recovered {100 * whole.value:.0f} % [{100 * whole.low:.0f}, {100 * whole.high:.0f}], over the first "
-            f"{near} positions {100 * first.value:.0f} % [{100 * first.low:.0f}, {100 * first.high:.0f}]"
+            f"gap recovered {_said(whole)}, over the first {near} positions {_said(first)}"
         )
         return {name: value for name, value in scalars.items() if np.isfinite(value)}, said
 
@@ -177,6 +176,14 @@ class CompressionEvaluator:
             "bytes kept",
         ]
         return Table("By number of compressed tokens", columns, made)
+
+
+def _said(gap: Interval) -> str:
+    if not np.isfinite(gap.value):
+        return "unknown (the context gives nothing)"
+    if not np.isfinite(gap.low):
+        return f"{100 * gap.value:.0f} % (the gap may be none)"
+    return f"{100 * gap.value:.0f} % [{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
 
 
 def _percent(*shares: float) -> list[float | str]:
