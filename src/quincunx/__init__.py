@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quincunx.api import Run, compare_rankings, evaluate, load, train
     from quincunx.engine.runtime import seed_everything
-    from quincunx.recipes.compression.compress import Compressor
+    from quincunx.recipes.compression.answers.compress import Compressor
     from quincunx.recipes.retrieval.encode import Encoder
 
 __version__ = "0.1.0"
 __all__ = ["Compressor", "Encoder", "Run", "compare_rankings", "evaluate", "load", "seed_everything", "train"]
 
 _HOMES = {
-    "Compressor": "quincunx.recipes.compression.compress",
+    "Compressor": "quincunx.recipes.compression.answers.compress",
     "Encoder": "quincunx.recipes.retrieval.encode",
     "Run": "quincunx.api",
     "compare_rankings": "quincunx.api",

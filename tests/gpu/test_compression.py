@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("transformers", reason="the transformers library is not installed")
 
 from compression_toys import batch, compressor
-from quincunx.recipes.compression.generate import Sampling, generate
+from quincunx.recipes.compression.answers.generate import Sampling, generate
 
 pytestmark = [
     pytest.mark.gpu,

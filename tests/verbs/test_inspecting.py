@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Said
 from quincunx import load
-from quincunx.recipes.compression.inspect import inspect
+from quincunx.recipes.compression.looking.inspect import inspect
 from quincunx.recipes.compression.recipe import RECIPE
 from recipes.compression.runs_made import config_of
 

@@ -168,9 +168,8 @@ class _Stages:
     def resolve(self, layers: Sequence[Document], schema: RecipeSchema) -> Sequence[Document]:
         """Move the older names of every layer to their present paths, and leave out comments written as keys."""
         for layer in layers:
-            for key in list(layer.tree) if schema.comments and is_mapping(layer.tree) else []:
-                if str(key).startswith(schema.comments):
-                    layer.delete((key,))
+            if schema.comments is not None:
+                _leave_out(layer, schema.comments)
             self._resolve(layer, schema)
         return layers
 
@@ -304,6 +303,13 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
     message = f"`{dotted(path)}` holds a {type(value).__name__}, and a config holds plain values"
     problems.append(Problem("error", path, None, message, remedy))
     return None
+
+
+def _leave_out(document: Document, prefix: str) -> None:
+    """Take the root keys that begin so out of a document."""
+    for key in list(document.tree) if is_mapping(document.tree) else []:
+        if str(key).startswith(prefix):
+            document.delete((key,))
 
 
 def _is_plain_set(change: Override) -> bool:

@@ -13,7 +13,7 @@ from quincunx.verbs.common import Adder, aligned, read_text, run_folder, say, sa
 from quincunx.verbs.ways import refuse_idle
 
 if TYPE_CHECKING:
-    from quincunx.recipes.compression.compress import Compressor
+    from quincunx.recipes.compression.answers.compress import Compressor
     from quincunx.recipes.compression.model.compressed import Compressed
 
 
@@ -101,7 +101,7 @@ def _say_long(found: Compressor, names: list[str], lengths: list[int]) -> None:
 def generate(options: argparse.Namespace) -> int:
     """Write on."""
     _check(options)
-    from quincunx.recipes.compression.generate import Sampling
+    from quincunx.recipes.compression.answers.generate import Sampling
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     text = None if options.context is None else _text(options.context)
@@ -150,7 +150,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _compressor(options: argparse.Namespace) -> Compressor:
     folder = run_folder(options.run)
-    from quincunx.recipes.compression.compress import Compressor
+    from quincunx.recipes.compression.answers.compress import Compressor
 
     return Compressor.load(folder.path, checkpoint=options.checkpoint, device=options.device)
 

@@ -73,7 +73,7 @@ def test_smoothing_spreads_a_share_of_each_target() -> None:
     smooth = Prediction({"forward": 1.0}, label_smoothing=0.2).loss(model, data)["forward"]
     logits = model.logits(model.states(data, ["forward"])["forward"][data["forward_targets"] != UNTRAINED])
     spread = -torch.log_softmax(logits, -1).mean(-1).sum()
-    assert float(smooth.detach()) == pytest.approx(float(0.8 * plain + 0.2 * spread), rel=1e-5)
+    assert float(smooth.detach()) == pytest.approx(float((0.8 * plain + 0.2 * spread).detach()), rel=1e-5)
 
 
 def test_no_gradient_flows_into_the_teacher() -> None:

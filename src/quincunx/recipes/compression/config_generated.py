@@ -52,7 +52,8 @@ class Arithmetic(Section):
     ood_max_entities: Annotated[int, OUTSIDE] | None = Field(default=None, ge=3, le=40)
     """Most numbers of a problem of `ood_entities`, above `max_entities`. Unset: two more."""
     problem_length: int | None = Field(default=None, ge=3)
-    """Tokens to which every problem is padded. Unset: those of the longest that may be drawn in any split."""
+    """Characters to which every problem is padded in the files, and which none may exceed; models do not see padding.
+    Unset: those of the longest that may be drawn in any split."""
     seed: int = Field(default=0, ge=0)
     """Seed of the problems, apart from the run's: runs with different seeds share their data."""
 

@@ -15,12 +15,12 @@ from quincunx.data.batch import Batch
 from quincunx.engine.experiment import Evaluator, Experiment, Parts
 from quincunx.engine.runtime import Runtime
 from quincunx.recipes.compression import assemble
+from quincunx.recipes.compression.answers.predict import predict
 from quincunx.recipes.compression.config import CompressionConfig
 from quincunx.recipes.compression.evaluate.make import evaluator_of, metrics_of
-from quincunx.recipes.compression.inspect import Inspection, inspect
 from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots, weights
+from quincunx.recipes.compression.looking.inspect import Inspection, inspect
 from quincunx.recipes.compression.objective import Prediction
-from quincunx.recipes.compression.predict import predict
 from quincunx.recipes.compression.shapes import training_shaping
 from quincunx.recipes.compression.shaping import Item, Shaping
 from quincunx.recipes.compression.sources import Items, read
@@ -115,7 +115,7 @@ class Compression:
         )
 
     def inspect(self, config: CompressionConfig, batch: int = 0, rows: int = 2, split: str = "train") -> Inspection:
-        """Return a logical batch in words; see `quincunx.recipes.compression.inspect`."""
+        """Return a logical batch in words; see `quincunx.recipes.compression.looking.inspect`."""
         return inspect(self.decide(config)[0], batch, rows, split)
 
     def predict(
@@ -126,7 +126,7 @@ class Compression:
         rows: Sequence[Mapping[str, Any]],
         home: Path | None = None,
     ) -> list[dict[str, Any]]:
-        """Return what a run's model says of rows; see `quincunx.recipes.compression.predict`."""
+        """Return what a run's model says of rows; see `quincunx.recipes.compression.answers.predict`."""
         assert home is not None
         return predict(config, model, assemble.again(home, config).tokenizer, runtime, rows)
 
@@ -138,6 +138,8 @@ class Compression:
         numbers = [number * config.compress.segments for number in slots(config)]
         ratios = ", ".join(f"{context / number:.3g}" for number in numbers)
         terms = ", ".join(f"{term} {weight:g}" for term, weight in weights(config).items())
+        if generated(config) is not None:
+            return [f"problems become {' or '.join(map(str, numbers))} tokens; objective: {terms}"]
         return [
             f"{context} tokens of context become {' or '.join(map(str, numbers))} ({ratios} to one), "
             f"{forward} are predicted; objective: {terms}"

@@ -16,11 +16,11 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 from quincunx.engine.experiment import Experiment
 from quincunx.metrics.intervals import wilson
 from quincunx.metrics.record import Evaluation
+from quincunx.recipes.compression.answers.generate import generate
 from quincunx.recipes.compression.data.arithmetic import ALPHABET, EOS_ID, SEPARATOR_ID, solve
 from quincunx.recipes.compression.evaluate import arithmetic
 from quincunx.recipes.compression.evaluate.arithmetic import ArithmeticEvaluator
 from quincunx.recipes.compression.evaluate.make import evaluator_of
-from quincunx.recipes.compression.generate import generate
 from quincunx.recipes.compression.model.layout import BRANCHES
 from quincunx.recipes.compression.shaping import Item
 from quincunx.recipes.compression.sources import read

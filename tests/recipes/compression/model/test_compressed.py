@@ -11,9 +11,9 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 
 from compression_toys import batch, compressor, rows_of
 from quincunx.errors import DataError, RunError, UsageError
-from quincunx.recipes.compression.generate import generate
+from quincunx.recipes.compression.answers.generate import generate
+from quincunx.recipes.compression.answers.saved import load_compressed, save_compressed
 from quincunx.recipes.compression.model.compressed import Compressed
-from quincunx.recipes.compression.saved import load_compressed, save_compressed
 
 READOUTS = ["kv", "tokens", "mean_pool"]
 

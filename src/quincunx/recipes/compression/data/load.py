@@ -91,7 +91,7 @@ def load(
         UsageError: Lengths that contradict one another, or a tokenizer without an eos token.
         MissingExtra: A package that is needed is not installed.
     """
-    shape = Shape(context, forward, data.overlap if context else 0, *_shortest(data, context, forward))
+    shape = Shape(context, forward, data.overlap if context and forward else 0, *_shortest(data, context, forward))
     cache = cache_folder(data.cache)
     source = open_source(data, cache)
     held_out = HeldOut(data.dev_share, data.test_share, data.seed, data.documents)

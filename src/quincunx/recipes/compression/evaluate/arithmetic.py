@@ -21,10 +21,10 @@ from quincunx.engine.experiment import Evaluator
 from quincunx.engine.runtime import Runtime
 from quincunx.metrics.intervals import wilson
 from quincunx.metrics.record import Evaluation, Table
+from quincunx.recipes.compression.answers.generate import generate
 from quincunx.recipes.compression.data.arithmetic import ALPHABET, EOS_ID, PAD_ID, SEPARATOR_ID, Tally, judge, tally
 from quincunx.recipes.compression.data.arithmetic.judge import STEP_KINDS, Verdict
 from quincunx.recipes.compression.data.arithmetic.language import SEPARATOR
-from quincunx.recipes.compression.generate import generate
 from quincunx.recipes.compression.model.compressor import Compressor
 from quincunx.recipes.compression.model.layout import BRANCHES
 from quincunx.recipes.compression.shaping import Item, Numbering, Shaping

@@ -27,10 +27,10 @@ from quincunx.recipes.compression.config import CompressionConfig
 from quincunx.recipes.compression.config_positions import samples
 from quincunx.recipes.compression.evaluate.batches import batches
 from quincunx.recipes.compression.evaluate.controls import PREDICTED, SEED
-from quincunx.recipes.compression.gloss import Words, cut, gloss
 from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots, weights
+from quincunx.recipes.compression.looking.gloss import Words, cut, gloss
+from quincunx.recipes.compression.looking.passes import Drawn, passes
 from quincunx.recipes.compression.model.layout import BRANCHES
-from quincunx.recipes.compression.passes import Drawn, passes
 from quincunx.recipes.compression.shapes import evaluation_shaping, training_shaping
 from quincunx.recipes.compression.shaping import Shaping
 from quincunx.recipes.compression.sources import Items, Read, read

@@ -17,14 +17,15 @@ import quincunx
 from quincunx import Compressor, Run, load, train
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import DataError, RunError, UsageError
-from quincunx.recipes.compression import assemble, contexts
-from quincunx.recipes.compression.compress import Compressor as Facade
-from quincunx.recipes.compression.contexts import SEED
+from quincunx.recipes.compression import assemble
+from quincunx.recipes.compression.answers import contexts
+from quincunx.recipes.compression.answers.compress import Compressor as Facade
+from quincunx.recipes.compression.answers.contexts import SEED
+from quincunx.recipes.compression.answers.generate import Sampling
 from quincunx.recipes.compression.data.arithmetic import ALPHABET, SEPARATOR_ID
 from quincunx.recipes.compression.data.tasks import TASKS
 from quincunx.recipes.compression.data.tokenizer import train_tokenizer
 from quincunx.recipes.compression.evaluate.make import evaluator_of
-from quincunx.recipes.compression.generate import Sampling
 from quincunx.recipes.compression.recipe import RECIPE
 from quincunx.recipes.compression.shapes import evaluation_shaping
 from quincunx.recipes.compression.shaping import Item

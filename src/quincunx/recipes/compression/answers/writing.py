@@ -14,14 +14,14 @@ from torch import Tensor
 
 from quincunx.data.batch import pad
 from quincunx.errors import UsageError
-from quincunx.recipes.compression.contexts import SEED, Contexts
-from quincunx.recipes.compression.generate import Generated, Sampling, generate
+from quincunx.recipes.compression.answers.contexts import SEED, Contexts
+from quincunx.recipes.compression.answers.generate import Generated, Sampling, generate
+from quincunx.recipes.compression.answers.vocabulary import Vocabulary
 from quincunx.recipes.compression.kinds import lengths, slots
 from quincunx.recipes.compression.model.compressed import Compressed
 from quincunx.recipes.compression.model.layout import BRANCHES
 from quincunx.recipes.compression.shapes import evaluation_shaping
 from quincunx.recipes.compression.shaping import Item, Numbering
-from quincunx.recipes.compression.vocabulary import Vocabulary
 from quincunx.seeds import address
 
 ROWS = 32

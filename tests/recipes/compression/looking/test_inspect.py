@@ -14,8 +14,8 @@ from quincunx import load
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import UsageError
 from quincunx.launch import _updates
-from quincunx.recipes.compression.gloss import cells, cut, gloss, harmless
-from quincunx.recipes.compression.inspect import inspect
+from quincunx.recipes.compression.looking.gloss import cells, cut, gloss, harmless
+from quincunx.recipes.compression.looking.inspect import inspect
 from quincunx.recipes.compression.recipe import RECIPE
 from recipes.compression.runs_made import config_of
 

@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 from compression_toys import SIZES, batch, compressor, rows_of
 from quincunx.errors import UsageError
 from quincunx.nn.positions import PositionTable
-from quincunx.recipes.compression.generate import Sampling, chances, choose, generate
+from quincunx.recipes.compression.answers.generate import Sampling, chances, choose, generate
 
 PROMPT = torch.tensor([[9, 40, 77, 61], [33, 12, 0, 0], [101, 0, 0, 0]])
 PROMPT_SEEN = PROMPT > 0

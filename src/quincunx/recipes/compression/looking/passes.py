@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from quincunx.recipes.compression.config import CompressionConfig
-from quincunx.recipes.compression.gloss import Words, cut
 from quincunx.recipes.compression.kinds import compresses
+from quincunx.recipes.compression.looking.gloss import Words, cut
 from quincunx.recipes.compression.model import layout
 from quincunx.recipes.compression.model.layout import BRANCHES, Tokens
 from quincunx.recipes.compression.model.masks import Sight, picture

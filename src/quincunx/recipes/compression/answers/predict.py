@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import DataError
-from quincunx.recipes.compression.compress import Compressor
+from quincunx.recipes.compression.answers.compress import Compressor
+from quincunx.recipes.compression.answers.contexts import SEED
 from quincunx.recipes.compression.config import CompressionConfig
-from quincunx.recipes.compression.contexts import SEED
 from quincunx.recipes.compression.data.arithmetic import judge, solve
 from quincunx.recipes.compression.data.arithmetic.judge import value_of
 from quincunx.recipes.compression.data.arithmetic.language import SEPARATOR

@@ -31,17 +31,18 @@ from quincunx.engine.checkpoint import Checkpoints, load_weights
 from quincunx.engine.runtime import Runtime, find_device
 from quincunx.errors import RunError, UsageError
 from quincunx.recipes import schemas
-from quincunx.recipes.compression import assemble, saved
+from quincunx.recipes.compression import assemble
+from quincunx.recipes.compression.answers import saved
+from quincunx.recipes.compression.answers.contexts import Contexts
+from quincunx.recipes.compression.answers.generate import Sampling
+from quincunx.recipes.compression.answers.vocabulary import Vocabulary
+from quincunx.recipes.compression.answers.writing import Writer, Written
 from quincunx.recipes.compression.config import CompressionConfig
-from quincunx.recipes.compression.contexts import Contexts
 from quincunx.recipes.compression.data.tokenizer import fingerprint
 from quincunx.recipes.compression.evaluate.make import bytes_of_token
-from quincunx.recipes.compression.generate import Sampling
 from quincunx.recipes.compression.kinds import branches, compresses, lengths, slots
 from quincunx.recipes.compression.model import compressor
 from quincunx.recipes.compression.model.compressed import Compressed
-from quincunx.recipes.compression.vocabulary import Vocabulary
-from quincunx.recipes.compression.writing import Writer, Written
 from quincunx.runs import reopen
 
 if TYPE_CHECKING:
