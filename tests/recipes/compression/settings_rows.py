@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,16 @@ from typing import Any
 import pytest
 
 from recipes.compression.settings_seen import Seen
+from settings_looked_at import SHOWN_BY_THE_ENGINE, SettingRow
 
 See = Callable[[Seen], Any]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One setting."""
+class Row(SettingRow):
+    """One setting, its modes by their letters; it is shown in the first of them unless `shown` says otherwise."""
 
-    path: str
-    value: Any
-    see: See
-    """What is looked at."""
-    wanted: Callable[[Any, Any], bool] | None = None
-    """What must hold of it before and after; that the two differ is asked for in any case."""
-    base: Mapping[str, Any] = field(default_factory=dict)
-    """Other settings that let it act."""
     modes: str = "cpat"
-    """In which modes it acts, by their letters; in the others it must be refused or named as without effect."""
-    shown: str | None = None
-    """In which of them it is shown; None: in the first."""
     idle: tuple[Mapping[str, Any], ...] = ()
     """Further settings, each set of them over the first mode, under which it must be refused or named too."""
 
@@ -406,7 +396,7 @@ ENGINE: list[Row] = [
     Row("recipe", "long_range", error, lambda a, b: a is None and b is not None, shown="c"),
     Row("seed", 4, loss, shown="c"),
     Row("update.batch_size", 4, lambda seen: len(seen.batch), lambda a, b: (a, b) == (8, 4)),
-    Row("update.accumulation", 2, lambda seen: len(seen.updates[0]), lambda a, b: (a, b) == (1, 2)),
+    Row("update.accumulation", 2, lambda seen: len(seen.batches(0)), lambda a, b: (a, b) == (1, 2)),
     Row("loading.bucketing", False, lambda seen: seen.batch.ids),
     Row("loading.window", 1, lambda seen: seen.batch.ids),
     Row("budget.epochs", 3, lambda seen: seen.plan.total_updates, more, {"budget.updates": None}),
@@ -418,22 +408,7 @@ ENGINE: list[Row] = [
 ROWS = list(chain(DATA, ARITHMETIC, TASKS, MODEL, COMPRESS, POSITIONS, BLOTCH, OBJECTIVE, EVALUATE, ENGINE))
 
 SHARED: dict[str, tuple[str, ...]] = {
-    "config/test_plan.py": ("budget.batches_per_epoch", "checkpoint.every_batches"),
-    "config/test_target.py": tuple(
-        f"{section}.{key}"
-        for section in ("optimizer", "schedule")
-        for key in ("_target_", "_convert_", "_partial_", "_args_", "_recursive_")
-    ),
-    "data/test_loader.py": ("loading.workers",),
-    "engine/test_loop.py": ("checkpoint.best", "evaluate.goal", "evaluate.patience", "update.clip_norm"),
-    "engine/test_optim.py": ("optimizer.betas", "optimizer.eps", "optimizer.weight_decay", "update.no_decay"),
-    "engine/test_runtime.py": tuple(
-        f"compute.{key}" for key in ("deterministic", "device", "force_precision", "precision", "threads")
-    ),
-    "engine/test_schedule.py": tuple(
-        f"schedule.{key}" for key in ("kind", "decay", "smooth", "warmup", "final_div_factor")
-    ),
-    "properties/test_invariance.py": ("compute.processes",),
+    **SHOWN_BY_THE_ENGINE,
     "recipes/compression/data/test_encoding.py": ("data.processes",),
     "recipes/retrieval/settings_rows.py": (
         *(f"chunking.{key}" for key in ("samples", "tokens", "graphs", "graph_memory")),
@@ -441,11 +416,6 @@ SHARED: dict[str, tuple[str, ...]] = {
         *(f"run.{key}" for key in ("name", "dir", "note")),
         *("budget.updates", "budget.stop_at", "checkpoint.every", "checkpoint.keep", "init_from", "log.every"),
         *("log.console", "optimizer.kind", "optimizer.learning_rate"),
-    ),
-    "test_api.py": ("compute.compile",),
-    "test_cli_runs.py": ("debug.overfit_batch", "debug.profile", "init_partial", "log.trackers"),
-    "track/test_wandb.py": tuple(
-        f"log.wandb.{key}" for key in ("use", "mode", "credentials", "project", "entity", "name", "notes", "tags")
     ),
 }
 """Files of tests -> the settings of which they show the effect, in whatever recipe."""

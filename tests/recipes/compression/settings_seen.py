@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 from collections.abc import Mapping
@@ -10,30 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
-
-from quincunx import Run, train
-from quincunx.config.document import ConfigError
-from quincunx.config.load import Loaded, explicit_paths, load
-from quincunx.config.plan import Plan, make_plan
+from quincunx.config.load import load
 from quincunx.data.batch import Batch
 from quincunx.data.loader import Updates
-from quincunx.data.order import Order
-from quincunx.engine.experiment import Experiment
-from quincunx.engine.footprint import count_parameters
 from quincunx.engine.loop import evaluate
 from quincunx.engine.step import Step
-from quincunx.errors import QuincunxError
 from quincunx.metrics.record import Evaluation
 from quincunx.recipes.compression.config import SCHEMA
 from quincunx.recipes.compression.data.arithmetic import generate
 from quincunx.recipes.compression.data.arithmetic.load import counts_of, parameters_of
 from quincunx.recipes.compression.data.tasks.export import generate as generate_task
-from quincunx.recipes.compression.recipe import RECIPE
 from quincunx.recipes.compression.sources import Read, read
-from quincunx.seeds import address
 from recipes.compression.runs_made import TEXT
+from settings_looked_at import LookedAt, tree_of
 from toys import cpu
 
 TEXTS: dict[str, Any] = {
@@ -98,7 +86,9 @@ def write_sets(folder: Path) -> dict[str, str]:
     rows = [json.dumps({"text": line, "said": line[::-1]}) for line in lines]
     sets["rows"].write_text("\n".join(rows) + "\n", encoding="utf-8")
     sets["problems"], sets["inputs"] = folder / "problems", folder / "inputs"
-    other = load(tree_of({**ARITHMETIC, "arithmetic.seed": 9, **TASKS, "tasks.seed": 9}), schemas=[SCHEMA]).config
+    other = load(
+        tree_of("compression", {**ARITHMETIC, "arithmetic.seed": 9, **TASKS, "tasks.seed": 9}), schemas=[SCHEMA]
+    ).config
     generate(sets["problems"], counts_of(other.arithmetic), parameters_of(other.arithmetic))
     generate_task(sets["inputs"], other.tasks)
     sets["saved"] = folder / "saved"
@@ -108,42 +98,13 @@ def write_sets(folder: Path) -> dict[str, str]:
     return {name: str(path) for name, path in sets.items()}
 
 
-def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested mappings of dotted settings."""
-    tree: dict[str, Any] = {"recipe": "compression"}
-    for path, value in settings.items():
-        node = tree
-        *parents, last = path.split(".")
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
-    return tree
-
-
-class Seen:
+class Seen(LookedAt):
     """What is seen of settings; each thing is computed when it is first looked at."""
 
+    recipe = "compression"
+
     def __init__(self, settings: Mapping[str, Any], folder: Path) -> None:
-        self.settings = {"data.cache": str(folder.parent / "cache"), **settings}
-        self.folder = folder
-
-    @cached_property
-    def loaded(self) -> Loaded:
-        return load(tree_of(self.settings), schemas=[SCHEMA])
-
-    @cached_property
-    def experiment(self) -> Experiment:
-        config, _ = RECIPE.decide(self.loaded.config)
-        torch.manual_seed(config.seed)
-        return RECIPE.build(config, explicit_paths(self.loaded))
-
-    @property
-    def config(self) -> Any:
-        return self.experiment.config
-
-    @property
-    def model(self) -> Any:
-        return self.experiment.parts.model
+        super().__init__({"data.cache": str(folder.parent / "cache"), **settings}, folder)
 
     @property
     def backbone(self) -> Any:
@@ -154,37 +115,12 @@ class Seen:
         """The data, with the words that it is made of."""
         return read(self.config)
 
-    @cached_property
-    def error(self) -> str | None:
-        """Why no experiment can be made of it, or nothing computed with it."""
-        try:
-            self.terms
-        except (ConfigError, QuincunxError) as error:
-            return str(error)
-        return None
+    def look(self) -> None:
+        self.terms
 
-    @cached_property
-    def plan(self) -> Plan:
-        return make_plan(self.config, self.experiment.sizes)
-
-    @cached_property
-    def parameters(self) -> dict[str, int]:
-        """Trainable ones and all."""
-        return count_parameters(self.experiment.parts)
-
-    @cached_property
-    def updates(self) -> Updates:
-        """The batches of each update, as the engine takes them."""
-        source, config = self.experiment.source, self.config
-        order = Order(
-            self.experiment.sizes.train,
-            config.update.batch_size,
-            address(config.seed, "order"),
-            lengths=source.lengths if config.loading.bucketing else None,
-            window=config.loading.window,
-            accumulation=config.update.accumulation,
-        )
-        return Updates(source, self.experiment.collate, order, 7)
+    def batches(self, update: int) -> list[Any]:
+        """Return an update's logical batches, as the engine takes them."""
+        return Updates(self.experiment.source, self.experiment.collate, self.order, 7)[update]
 
     @property
     def batch(self) -> Batch:
@@ -193,7 +129,7 @@ class Seen:
 
     def at(self, update: int) -> Batch:
         """Return the first logical batch of an update."""
-        batch = self.updates[update][0]
+        batch = self.batches(update)[0]
         assert batch is not None
         return batch
 
@@ -217,23 +153,7 @@ class Seen:
     def learn(self, updates: int, rate: float = 0.0) -> list[dict[str, float]]:
         """Return the terms of some updates' losses, plain gradient steps of a rate between them; of a copy."""
         model, objective = copy.deepcopy((self.model, self.objective))
-        step = Step(model.train(), objective.train(), cpu(), self.plan, seed=5)
-        found: list[dict[str, float]] = []
-        for update in range(updates):
-            for parameter in step.parameters:
-                parameter.grad = None
-            outcome = step.gradient(update, self.updates[update])
-            weights = outcome.weights
-            found.append({t: float(s) / weights[t] for t, s in outcome.sums.items() if weights[t]})
-            with torch.no_grad():
-                for parameter in step.parameters:
-                    if parameter.grad is not None:
-                        parameter.sub_(rate * parameter.grad)
-        return found
-
-    @property
-    def objective(self) -> Any:
-        return self.experiment.parts.objective
+        return self.descend(Step(model.train(), objective.train(), cpu(), self.plan, seed=5), updates, rate)
 
     @cached_property
     def terms(self) -> dict[str, float]:
@@ -244,12 +164,3 @@ class Seen:
     def dev(self) -> Evaluation:
         """The evaluation on the development set."""
         return evaluate(self.model, self.experiment.evaluators["dev"], cpu(), self.plan)
-
-    @cached_property
-    def run(self) -> Run:
-        """The whole run."""
-        self.folder.mkdir(exist_ok=True)
-        with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
-            # the pictures of reports take longer than these runs, and have tests of their own
-            patch.setattr("quincunx.report.to_png", lambda chart: b"")
-            return train(tree_of(self.settings))

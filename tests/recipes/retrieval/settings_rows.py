@@ -5,33 +5,23 @@ A word that begins with @ stands for the place of one of the sets and encoders t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from recipes.retrieval.settings_seen import Seen
+from settings_looked_at import SHOWN_BY_THE_ENGINE, SettingRow
 
 See = Callable[[Seen], Any]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One setting."""
+class Row(SettingRow):
+    """One setting; its modes are by their letters, and it is shown in all of them unless `shown` says otherwise."""
 
-    path: str
-    value: Any
-    see: See
-    """What is looked at."""
-    wanted: Callable[[Any, Any], bool] | None = None
-    """What must hold of it before and after; that the two differ is asked for in any case."""
-    base: Mapping[str, Any] = field(default_factory=dict)
-    """Other settings that let it act."""
     modes: str = "bpc"
-    """In which modes it acts, by their first letters; in the others it must be refused or named as without effect."""
-    shown: str | None = None
-    """In which of them it is shown; None: in all."""
 
 
 def error(seen: Seen) -> str | None:
@@ -321,25 +311,7 @@ def encoder_of(seen: Seen) -> Any:
 ROWS = list(chain(DATA, ENCODER, OBJECTIVE, EVALUATE, ENGINE, RUN))
 
 SHARED: dict[str, tuple[str, ...]] = {
-    "config/test_target.py": tuple(
-        f"{section}.{key}"
-        for section in ("optimizer", "schedule")
-        for key in ("_target_", "_convert_", "_partial_", "_args_", "_recursive_")
-    ),
-    "data/test_loader.py": ("loading.workers",),
-    "engine/test_loop.py": ("checkpoint.best", "evaluate.goal", "evaluate.patience", "update.clip_norm"),
-    "engine/test_optim.py": ("optimizer.betas", "optimizer.eps", "optimizer.weight_decay", "update.no_decay"),
-    "engine/test_runtime.py": tuple(
-        f"compute.{key}" for key in ("deterministic", "device", "force_precision", "precision", "threads")
-    ),
-    "engine/test_schedule.py": tuple(
-        f"schedule.{key}" for key in ("kind", "decay", "smooth", "warmup", "final_div_factor")
-    ),
+    **SHOWN_BY_THE_ENGINE,
     "recipes/retrieval/evaluate/test_disk.py": ("evaluate.corpus_cache_limit",),
-    "test_api.py": ("compute.compile",),
-    "test_cli_runs.py": ("debug.overfit_batch", "debug.profile", "init_partial", "log.trackers"),
-    "track/test_wandb.py": tuple(
-        f"log.wandb.{key}" for key in ("use", "mode", "credentials", "project", "entity", "name", "notes", "tags")
-    ),
 }
 """Files of tests -> the settings of which they show the effect, in whatever recipe."""

@@ -6,32 +6,22 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
-from quincunx import Run, train
 from quincunx.cli import run as command
-from quincunx.config.document import ConfigError
-from quincunx.config.load import Loaded, explicit_paths, load
-from quincunx.config.plan import Plan, make_plan
-from quincunx.data.order import Order
-from quincunx.engine.experiment import Experiment
-from quincunx.engine.footprint import count_parameters
 from quincunx.engine.loop import evaluate
 from quincunx.engine.step import Step
-from quincunx.errors import QuincunxError
 from quincunx.metrics.record import Evaluation
 from quincunx.nn.pretrained import build_backbone, train_tokenizer
-from quincunx.recipes.retrieval.config import SCHEMA
 from quincunx.recipes.retrieval.data.batch import RetrievalBatch
 from quincunx.recipes.retrieval.data.cross_source import pairs_of
-from quincunx.recipes.retrieval.recipe import RECIPE
 from quincunx.seeds import address
+from settings_looked_at import LookedAt, no_pictures, tree_of
 from toys import cpu
 
 MODES = {"b": "bi-encoder", "p": "poly-encoder", "c": "cross-encoder"}
@@ -117,77 +107,13 @@ def _beir(folder: Path, texts: list[str], asked: list[str], judged: list[Any], s
     return str(folder)
 
 
-def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested mappings of dotted settings."""
-    tree: dict[str, Any] = {"recipe": "retrieval"}
-    for path, value in settings.items():
-        node = tree
-        *parents, last = path.split(".")
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
-    return tree
-
-
-class Seen:
+class Seen(LookedAt):
     """What is seen of settings; each thing is computed when it is first looked at."""
 
+    recipe = "retrieval"
+
     def __init__(self, settings: Mapping[str, Any], folder: Path) -> None:
-        self.settings = {"data.cache": str(folder / "cache"), **settings}
-        self.folder = folder
-
-    @cached_property
-    def loaded(self) -> Loaded:
-        return load(tree_of(self.settings), schemas=[SCHEMA])
-
-    @cached_property
-    def experiment(self) -> Experiment:
-        config, _ = RECIPE.decide(self.loaded.config)
-        torch.manual_seed(config.seed)
-        return RECIPE.build(config, explicit_paths(self.loaded))
-
-    @property
-    def config(self) -> Any:
-        return self.experiment.config
-
-    @property
-    def model(self) -> Any:
-        return self.experiment.parts.model
-
-    @property
-    def objective(self) -> Any:
-        return self.experiment.parts.objective
-
-    @cached_property
-    def error(self) -> str | None:
-        """Why no experiment can be made of it."""
-        try:
-            self.experiment
-        except (ConfigError, QuincunxError) as error:
-            return str(error)
-        return None
-
-    @cached_property
-    def plan(self) -> Plan:
-        return make_plan(self.config, self.experiment.sizes)
-
-    @cached_property
-    def parameters(self) -> dict[str, int]:
-        """Trainable ones and all."""
-        return count_parameters(self.experiment.parts)
-
-    @cached_property
-    def order(self) -> Order:
-        source, config = self.experiment.source, self.config
-        return Order(
-            self.experiment.sizes.train,
-            config.update.batch_size,
-            address(config.seed, "order"),
-            lengths=source.lengths if config.loading.bucketing else None,
-            window=config.loading.window,
-            accumulation=config.update.accumulation,
-            arrangement=self.experiment.arrangement,
-        )
+        super().__init__({"data.cache": str(folder / "cache"), **settings}, folder)
 
     def batches(self, update: int) -> list[Any]:
         """Return an update's logical batches."""
@@ -217,22 +143,7 @@ class Seen:
         """Return the terms of some updates' losses, plain gradient steps of a rate between them; of a copy."""
         model, objective = copy.deepcopy((self.model, self.objective))
         with _Watched(model) as self.shapes:
-            return self._learn(Step(model.train(), objective.train(), cpu(), self.plan, seed=5), updates, rate)
-
-    def _learn(self, step: Step, updates: int, rate: float) -> list[dict[str, float]]:
-        found: list[dict[str, float]] = []
-        for update in range(updates):
-            for parameter in step.parameters:
-                parameter.grad = None
-            outcome = step.gradient(update, self.batches(update))
-            weights = outcome.weights
-            found.append({t: float(s) / weights[t] for t, s in outcome.sums.items() if weights[t]})
-            with torch.no_grad():
-                for parameter in step.parameters:
-                    if parameter.grad is not None:
-                        parameter.sub_(rate * parameter.grad)
-            step.objective.after_update()
-        return found
+            return self.descend(Step(model.train(), objective.train(), cpu(), self.plan, seed=5), updates, rate)
 
     @cached_property
     def terms(self) -> dict[str, float]:
@@ -282,21 +193,18 @@ class Seen:
         folder = self.folder / "cache"
         return sorted(path.name.partition("-")[0] for path in folder.rglob("*") if path.is_file())
 
-    @cached_property
-    def run(self) -> Run:
-        """The whole run."""
+    def given_to_run(self) -> Mapping[str, Any]:
         given = {"run.dir": str(self.folder / "run"), "evaluate.every": 1, "checkpoint.every": 1, **self.settings}
         if given.get("run.root") or given["run.dir"] is None:
             del given["run.dir"]
-        with contextlib.chdir(self.folder), _no_pictures():
-            return train(tree_of(given))
+        return given
 
     @cached_property
     def printed(self) -> str:
         """What the command line prints of the run."""
         file = self.folder / "config.json"
-        file.write_text(json.dumps(tree_of({**self.settings, "run.dir": str(self.folder / "printed")})))
-        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out), _no_pictures():
+        file.write_text(json.dumps(tree_of(self.recipe, {**self.settings, "run.dir": str(self.folder / "printed")})))
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out), no_pictures():
             code = command(["train", str(file)])
         assert code == 0, out.getvalue()
         return out.getvalue()
@@ -311,14 +219,6 @@ class Seen:
     def weights(self) -> torch.Tensor:
         """All weights that the run ended with."""
         return torch.cat([value.flatten() for value in self.run.model("last").state_dict().values()])
-
-
-@contextlib.contextmanager
-def _no_pictures() -> Iterator[None]:
-    """Leave the pictures of reports out: they take longer than these runs, and have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quincunx.report.to_png", lambda chart: b"")
-        yield
 
 
 class _Watched:
