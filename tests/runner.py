@@ -14,6 +14,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+PRELOADED = [
+    "quincunx.launch",
+    "quincunx.console",
+    "quincunx.recipes.long_range.recipe",
+    "quincunx.recipes.compression.recipe",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.llama.modeling_llama",
+]
+"""What takes longer to import than these runs take; what is not installed is passed over."""
+
 TINY: dict[str, Any] = {
     "recipe": "long_range",
     "seed": 11,
@@ -82,7 +92,7 @@ def command(arguments: list[str], log: Path, die_at_sync: int | None, environmen
 def start(*arguments: object, log: Path, die_at_sync: int | None = None, **environment: str) -> BaseProcess:
     """Start the command line in a process of its own and return it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["quincunx.launch", "quincunx.console", "quincunx.recipes.long_range.recipe"])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(
         target=command, args=([str(argument) for argument in arguments], log, die_at_sync, environment)
     )
