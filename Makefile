@@ -68,7 +68,7 @@ $(VENV)/.bench: $(VENV)/.ready
 	touch $@
 
 bench-%: $(VENV)/.bench
-	$(BIN)/python benchmarks/$*.py
+	$(BIN)/python benchmarks/$(subst -,_,$*).py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

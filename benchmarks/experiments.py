@@ -17,13 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from quincunx import Run, train
+from quincunx import Run, load, train
+from quincunx.config.plan import make_plan
 from quincunx.console import ConsoleCallback
 from quincunx.engine.events import Callback
+from quincunx.engine.loop import evaluate
+from quincunx.engine.runtime import start_runtime
 from quincunx.metrics.intervals import student_interval
 from quincunx.metrics.record import Evaluation
 from quincunx.metrics.significance import paired
+from quincunx.recipes import recipe_of
 from quincunx.runs import read_json
+from quincunx.runs.files import to_json, write_atomically
 
 Item = TypeVar("Item")
 Values = dict[str, float]
@@ -105,6 +110,27 @@ def evaluation(run: Wanted, split: str) -> Evaluation:
     if not found:
         raise SystemExit(f"{run.path} has no evaluation of {split}; delete the folder to have it trained again")
     return Evaluation.from_json(read_json(found[-1]))
+
+
+def measured(run: Wanted, split: str, *changes: str) -> Evaluation:
+    """Return what a finished run's weights give on a split under other settings, measured once and kept beside them."""
+    name = "-".join([split, *(change.rpartition(".")[2].replace("=", "-") for change in changes)])
+    path = run.path / "measured" / f"{name}.json"
+    if path.is_file():
+        return Evaluation.from_json(read_json(path))
+    done = Run(run.path)
+    config = load(run.path, *changes).config
+    built = recipe_of(config.recipe).build(config, (), None, home=run.path)
+    runtime = start_runtime(config.compute)
+    try:
+        model = done.model("last").to(runtime.device)
+        plan = make_plan(config, built.sizes, built.chunk_samples)
+        found = evaluate(model, {**built.evaluators, **built.final_evaluators}[split], runtime, plan)
+    finally:
+        runtime.close()
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, to_json(found.to_json()))
+    return found
 
 
 def averaged(runs: Sequence[Values]) -> NDArray[np.float64]:
