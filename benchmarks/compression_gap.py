@@ -7,7 +7,7 @@ interval over held-out documents. First 4 tokens into one, then ratios of 2 to 3
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/compression_gap.py
 
-About 6 minutes a run on one thread of its own, 12 runs; runs that are finished are not repeated. Several processes:
+About 7 minutes a run on one thread of its own, 12 runs; runs that are finished are not repeated. Several processes:
 `--part 1/2` and `--part 2/2`, then once without --part for the tables. All take the same number of updates.
 """
 

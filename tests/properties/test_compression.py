@@ -10,7 +10,8 @@ import pytest
 
 from properties.conftest import final_weights
 from properties.test_invariance import closeness, torchrun
-from recipes.compression.runs_made import config_of, write_texts
+from quincunx import Run, evaluate, train
+from recipes.compression.runs_made import config_of, metrics, write_texts
 from runner import finish, quincunx, start
 
 CHANGES: dict[str, Any] = {
@@ -77,3 +78,12 @@ def test_chunks_and_processes_change_nothing_but_the_order_of_additions(home: Pa
     assert closeness(home / "cut", home / "descent") < 1e-5
     assert closeness(home / "shared", home / "descent") < 1e-5
     assert closeness(home / "other", home / "descent") > 1e-3, "the distance must be able to tell runs apart"
+
+
+def test_a_run_that_is_opened_again_has_the_positions_that_it_was_trained_with(home: Path) -> None:
+    """The size of sinusoids follows the embeddings as they were before the first update."""
+    trained = train(str(file_of(home, "sines", positions__kind="sinusoidal", positions__dropout=0.0, blotch={})))
+    tables = [Run(trained.path).model("last").position_table for _ in range(2)]
+    assert tables[0].scale.item() == tables[1].scale.item() != 1
+    found = evaluate(trained, "test", "last").scalars["loss"]
+    assert found == pytest.approx(metrics(trained.path)["test/loss"][-1], rel=1e-6)

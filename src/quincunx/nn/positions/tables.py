@@ -41,10 +41,11 @@ class PositionTable(nn.Module):
         learnable: Train the rows, from there.
         dropout: Probability to drop an element of a position vector, apart from any dropout on the sum.
         scale: What sinusoids are multiplied by, and the standard deviation of random rows; the size of the embeddings
-            that they are added to is a good choice.
+            that they are added to is a good choice. Kept with the weights, of a table that is not itself. None: 1.
     """
 
     table: Tensor
+    scale: Tensor | None
 
     def __init__(
         self,
@@ -54,15 +55,21 @@ class PositionTable(nn.Module):
         *,
         learnable: bool = False,
         dropout: float = 0.0,
-        scale: float = 1.0,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind
         self.width = width
-        self.scale = scale
         self.computed = kind == "sinusoidal" and not learnable
+        size_of_rows = 1.0 if scale is None else scale
         dtype = torch.get_default_dtype()
-        table = (sinusoids(size, width) * scale).to(dtype) if kind == "sinusoidal" else torch.randn(size, width) * scale
+        kept = self.computed and scale is not None
+        # what the embeddings were when training began is known then alone: whoever loads the weights needs it
+        self.register_buffer("scale", torch.tensor(scale, dtype=dtype) if kept else None)
+        if kind == "random":
+            table = torch.randn(size, width) * size_of_rows
+        else:
+            table = (sinusoids(size, width) * (1.0 if self.computed else size_of_rows)).to(dtype)
         if learnable:
             self.table = nn.Parameter(table)
         else:
@@ -84,10 +91,12 @@ class PositionTable(nn.Module):
         return self.dropout(self._rows(positions), salt)
 
     def _rows(self, positions: Tensor) -> Tensor:
+        if self.computed:
+            whole = not positions.is_floating_point()
+            rows = nn.functional.embedding(positions, self.table) if whole else sinusoids_at(positions, self.width)
+            return (rows if self.scale is None else rows * self.scale).to(self.table.dtype)
         if not positions.is_floating_point():
             return nn.functional.embedding(positions, self.table)
-        if self.computed:
-            return (sinusoids_at(positions, self.width) * self.scale).to(self.table.dtype)
         below = positions.floor()
         rest = (positions - below)[..., None].to(self.table.dtype)
         first = below.long()
