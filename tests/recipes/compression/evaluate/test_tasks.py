@@ -110,7 +110,8 @@ def test_the_table_has_ranges_of_lengths(learnt):
 
 def test_a_task_that_is_known_by_heart_is_right_at_every_place(learnt):
     settings = {**SMALL, "tasks.name": "reverse_string", "tasks.train": 12, "model.causal": "false"}
-    experiment = learnt(settings, updates=150, rate=0.004)
+    # far beyond what it takes, so that another processor's rounding learns it by heart as well
+    experiment = learnt(settings, updates=600, rate=0.0015)
     model = experiment.parts.model
     evaluator = evaluator_of(experiment.config, "train", read(experiment.config), model)
     assert evaluator is not None
