@@ -114,19 +114,7 @@ class Run:
         """
         from quincunx.engine.checkpoint import Checkpoints
 
-        checkpoints = Checkpoints(self.folder.checkpoints)
-        found = checkpoints.all()
-        if not found:
-            raise RunError(f"{self.path} has no checkpoint yet")
-        if which == "best":
-            return checkpoints.best() or found[-1]
-        if which == "last":
-            return found[-1]
-        for path in found:
-            if path.name == which:
-                return path
-        names = ", ".join(path.name for path in found)
-        raise UsageError(f"{self.path} has no checkpoint {which}; there are: best, last, {names}")
+        return Checkpoints(self.folder.checkpoints).named(which)
 
     def model(self, which: str = "best") -> nn.Module:
         """Return the run's model with the weights of a checkpoint, in eval mode on the CPU."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from quincunx.engine.checkpoint import Checkpoints, load_weights
-from quincunx.errors import CheckpointError
+from quincunx.errors import CheckpointError, RunError, UsageError
 
 
 def write(folder: Path, *numbers: int, keep: int = 5, best: int | None = None) -> Checkpoints:
@@ -44,6 +44,19 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints = write(tmp_path, 1, 2, 3, 4, keep=2, best=1)
     assert [path.name for path in checkpoints.all()] == ["update-00000001", "update-00000003", "update-00000004"]
     assert checkpoints.best() == checkpoints.path(1)
+
+
+def test_a_checkpoint_is_found_by_its_name(tmp_path):
+    checkpoints = write(tmp_path / "checkpoints", 1, 2, 3, best=2)
+    assert checkpoints.named("best") == checkpoints.path(2)
+    assert checkpoints.named("last") == checkpoints.path(3)
+    assert checkpoints.named("update-00000001") == checkpoints.path(1)
+    with pytest.raises(UsageError, match=r"has no checkpoint 7; there are: best, last, update-00000001, "):
+        checkpoints.named("7")
+    (checkpoints.folder / "best.json").unlink()
+    assert checkpoints.named("best") == checkpoints.path(3)
+    with pytest.raises(RunError, match="no checkpoint yet"):
+        Checkpoints(tmp_path / "none").named("best")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "progress.json"])

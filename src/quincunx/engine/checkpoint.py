@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from quincunx.errors import CheckpointError, RunError
+from quincunx.errors import CheckpointError, RunError, UsageError
 from quincunx.runs.files import sync
 
 MANIFEST = "manifest.json"
@@ -63,6 +63,23 @@ class Checkpoints:
             return None
         path = self.folder / str(name)
         return path if path.is_dir() else None
+
+    def named(self, which: str) -> Path:
+        """Return a checkpoint: `best`, `last`, or its name; `best` falls back to `last` where none was marked.
+
+        Raises:
+            RunError: There is none yet.
+            UsageError: There is none of that name.
+        """
+        found = self.all()
+        if not found:
+            raise RunError(f"{self.folder.parent} has no checkpoint yet: train it first")
+        known = {path.name: path for path in found}
+        named = {**known, "last": found[-1], "best": self.best() or found[-1]}
+        if which not in named:
+            names = ", ".join(["best", "last", *known])
+            raise UsageError(f"{self.folder.parent} has no checkpoint {which}; there are: {names}")
+        return named[which]
 
     def save(
         self,

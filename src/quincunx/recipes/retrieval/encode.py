@@ -31,7 +31,7 @@ from quincunx.config.sections.run import Compute
 from quincunx.data.cache import cache_folder
 from quincunx.engine.checkpoint import Checkpoints, load_weights
 from quincunx.engine.runtime import Runtime, choose_dtype, find_device, native
-from quincunx.errors import RunError, UsageError
+from quincunx.errors import UsageError
 from quincunx.recipes import schemas
 from quincunx.recipes.retrieval.assemble import make_model
 from quincunx.recipes.retrieval.config import RetrievalConfig
@@ -187,14 +187,14 @@ class Encoder:
         bf16 = False
         if backend != "torch":
             # torch stays in float32, for what is not compiled; the backend is told apart
-            bf16 = backend == "openvino" and not int8 and _runtime(precision, "cpu").dtype == torch.bfloat16
+            bf16 = backend == "openvino" and not int8 and runtime_of(precision, "cpu").dtype == torch.bfloat16
             precision, device = "float32", "cpu"
         path = Path(run if isinstance(run, str | os.PathLike) else run.path)
         folder = reopen(path)
         config = load(folder.config, (), schemas=schemas()).config
         _check(config, path)
-        found = _checkpoint(Checkpoints(folder.checkpoints), checkpoint, path)
-        runtime = _runtime(precision, device)
+        found = Checkpoints(folder.checkpoints).named(checkpoint)
+        runtime = runtime_of(precision, device)
         encoders = make_encoders(config, home=path)
         model = make_model(config, encoders)
         load_weights(model, Checkpoints(folder.checkpoints).load(found).weights["model"], str(found))
@@ -314,21 +314,7 @@ def _check(config: Any, path: Path) -> None:
         )
 
 
-def _checkpoint(checkpoints: Checkpoints, which: str, path: Path) -> Path:
-    found = {each.name: each for each in checkpoints.all()}
-    if not found:
-        raise RunError(f"{path} has no checkpoint yet: train it first")
-    last = list(found.values())[-1]
-    if which == "best":
-        return checkpoints.best() or last
-    if which == "last":
-        return last
-    if which not in found:
-        raise UsageError(f"{path} has no checkpoint {which}; there are: best, last, {', '.join(found)}")
-    return found[which]
-
-
-def _runtime(precision: str, device: str) -> Runtime:
+def runtime_of(precision: str, device: str) -> Runtime:
     """Return where and how precisely to compute, whatever the run was trained with; nothing of the process changes."""
     found = find_device(device)
     if precision == "bf16" and not native(torch.bfloat16, found):

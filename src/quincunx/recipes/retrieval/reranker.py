@@ -21,8 +21,7 @@ from quincunx.index.exact import NOTHING, Found
 from quincunx.recipes import schemas
 from quincunx.recipes.retrieval.assemble import make_model
 from quincunx.recipes.retrieval.data.cross_source import TokenizePairs
-from quincunx.recipes.retrieval.encode import _checkpoint as checkpoint_of
-from quincunx.recipes.retrieval.encode import _runtime as runtime_of
+from quincunx.recipes.retrieval.encode import runtime_of
 from quincunx.recipes.retrieval.encoders import make_encoders
 from quincunx.recipes.retrieval.evaluate.rerank import score_pairs
 from quincunx.recipes.retrieval.evaluate.vectors import Limits
@@ -64,7 +63,7 @@ class Reranker:
                 f"{path} is a {mode}: documents are reranked by a cross-encoder (mode cross-encoder). A bi- or "
                 "poly-encoder searches by itself, with --run"
             )
-        found = checkpoint_of(Checkpoints(folder.checkpoints), checkpoint, path)
+        found = Checkpoints(folder.checkpoints).named(checkpoint)
         runtime = runtime_of(precision, device)
         encoders = make_encoders(config, home=path)
         model = make_model(config, encoders)

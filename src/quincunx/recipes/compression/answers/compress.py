@@ -29,7 +29,7 @@ from torch import Tensor
 from quincunx.config.load import load
 from quincunx.engine.checkpoint import Checkpoints, load_weights
 from quincunx.engine.runtime import Runtime, find_device
-from quincunx.errors import RunError, UsageError
+from quincunx.errors import UsageError
 from quincunx.recipes import schemas
 from quincunx.recipes.compression import assemble
 from quincunx.recipes.compression.answers import saved
@@ -113,7 +113,7 @@ class Compressor:
                 f"{path} is a run of the recipe {config.recipe}: texts are compressed by runs of compression"
             )
         checkpoints = Checkpoints(folder.checkpoints)
-        found = _checkpoint(checkpoints, checkpoint, path)
+        found = checkpoints.named(checkpoint)
         runtime = Runtime(find_device(device), torch.float32)
         language = assemble.again(path, config)
         model, _ = assemble.make_model(config, language)
@@ -318,14 +318,3 @@ class Compressor:
             return "reconstruction" if trained == ("reconstruction",) else "forward"
         plain = not compresses(self.config) or "plain" in trained or self.config.model.path is not None
         return "plain" if plain and "without" not in trained else "without"
-
-
-def _checkpoint(checkpoints: Checkpoints, which: str, path: Path) -> Path:
-    found = {each.name: each for each in checkpoints.all()}
-    if not found:
-        raise RunError(f"{path} has no checkpoint yet: train it first")
-    names = {**found, "last": list(found.values())[-1]}
-    names["best"] = checkpoints.best() or names["last"]
-    if which not in names:
-        raise UsageError(f"{path} has no checkpoint {which}; there are: best, last, {', '.join(found)}")
-    return names[which]
