@@ -107,10 +107,22 @@ def _with_levels(found: Read, config: CompressionConfig) -> Read:
     shares = levels_of(config)
     if not shares or not config.blotch.intensity_tokens:
         return found
-    words = [f"<left-out-{share:.3g}>" for share in shares]
+    words = [level_word(share) for share in shares]
     tokenizer: Any = found.tokenizer
     tokenizer.add_tokens(words, special_tokens=True)
     return replace(found, level_tokens=tokenizer.convert_tokens_to_ids(words))
+
+
+def level_word(share: float) -> str:
+    """Return the word that tells which share of a text's pieces was left out."""
+    return f"<left-out-{share:.3g}>"
+
+
+def nearest_level(config: CompressionConfig) -> int:
+    """Return the number of the level that is nearest to `evaluate.blotch_p`; of two the lower."""
+    asked = config.evaluate.blotch_p
+    shares = levels_of(config)
+    return min(range(len(shares)), key=lambda level: abs(shares[level] - asked))
 
 
 def levels_of(config: CompressionConfig) -> tuple[float, ...]:

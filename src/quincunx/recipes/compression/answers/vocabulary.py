@@ -16,7 +16,7 @@ from quincunx.recipes.compression.data.arithmetic.language import ALPHABET
 from quincunx.recipes.compression.data.tasks import task_named
 from quincunx.recipes.compression.data.tokenizer import Encoder, state
 from quincunx.recipes.compression.kinds import compresses, generated
-from quincunx.recipes.compression.sources import levels_of
+from quincunx.recipes.compression.sources import level_word, levels_of, nearest_level
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,6 +94,4 @@ def _level(config: CompressionConfig, tokenizer: Any) -> Tensor:
     shares = levels_of(config)
     if not shares or not config.blotch.intensity_tokens:
         return torch.zeros(0, dtype=torch.int64)
-    asked = config.evaluate.blotch_p
-    nearest = min(shares, key=lambda share: abs(share - asked))
-    return torch.tensor([tokenizer.convert_tokens_to_ids(f"<left-out-{nearest:.3g}>")])
+    return torch.tensor([tokenizer.convert_tokens_to_ids(level_word(shares[nearest_level(config)]))])

@@ -24,7 +24,7 @@ from quincunx.recipes.compression.kinds import compresses, generated, lengths, s
 from quincunx.recipes.compression.model.compressor import Compressor
 from quincunx.recipes.compression.shapes import evaluation_shaping
 from quincunx.recipes.compression.shaping import Shaping
-from quincunx.recipes.compression.sources import Items, Read, levels_of
+from quincunx.recipes.compression.sources import Items, Read, levels_of, nearest_level
 
 GAP = (
     "loss", "perplexity", "accuracy", "accuracy_top5", "loss_without", "loss_full", "gap_recovered",
@@ -65,7 +65,7 @@ def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Comp
             examples=config.evaluate.generate,
             most=_longest_solution(cast("ArithmeticSource", source.source)),
             room=_room(config, model),
-            intensity=levels_of(config)[_level(config)] if found.level_tokens else None,
+            intensity=levels_of(config)[nearest_level(config)] if found.level_tokens else None,
         )
     tokenizer: Any = found.tokenizer
     return LabelledEvaluator(
@@ -128,20 +128,13 @@ def _shaping(config: CompressionConfig, found: Read, number: int, names: Sequenc
     shaping = evaluation_shaping(config, number, names)
     if not found.level_tokens:
         return shaping
-    told = Blotching(levels=(0.0,), level_tokens=(found.level_tokens[_level(config)],))
+    told = Blotching(levels=(0.0,), level_tokens=(found.level_tokens[nearest_level(config)],))
     scope, compressing = config.blotch.scope, compresses(config)
     return replace(
         shaping,
         context_blotching=told if compressing and scope in ("context", "both") else None,
         text_blotching=told if not compressing or scope in ("forward", "both") else None,
     )
-
-
-def _level(config: CompressionConfig) -> int:
-    """Return the number of the level that is nearest to the intensity asked for; of two the lower."""
-    asked = config.evaluate.blotch_p
-    shares = levels_of(config)
-    return min(range(len(shares)), key=lambda level: abs(shares[level] - asked))
 
 
 def _longest_solution(source: ArithmeticSource) -> int:
