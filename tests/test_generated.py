@@ -9,19 +9,19 @@ import pytest
 
 from quincunx.config import explain
 from quincunx.recipes import schemas
+from quincunx.sweep.described import BESIDE
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_reference_page_is_fresh():
-    assert (ROOT / "docs/config.md").read_text(encoding="utf-8") == explain.markdown(schemas()).rstrip("\n") + "\n", (
-        "docs/config.md is stale: run make docs"
-    )
+    page = explain.markdown(schemas(), BESIDE).rstrip("\n") + "\n"
+    assert (ROOT / "docs/config.md").read_text(encoding="utf-8") == page, "docs/config.md is stale: run make docs"
 
 
 def test_the_schema_for_editors_is_fresh():
     written = json.loads((ROOT / "docs/config.schema.json").read_text(encoding="utf-8"))
-    assert written == json.loads(json.dumps(explain.json_schema(schemas()))), "run make docs"
+    assert written == json.loads(json.dumps(explain.json_schema(schemas(), BESIDE))), "run make docs"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda path: path.name)

@@ -19,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quincunx.config.beside import refusal
+from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded
 from quincunx.config.load import load as load_config
 from quincunx.errors import RunError, UsageError
@@ -52,6 +54,8 @@ def load(source: Source, *overrides: str, task: str | None = None, strict: bool 
     if isinstance(source, Loaded):
         if overrides or task is not None or strict:
             raise UsageError("overrides, task and strict belong to the first load(...): give them there")
+        if source.sweep is not None:
+            raise ConfigError([refusal(source.sweep)])
         return source
     if not isinstance(source, Mapping) and Path(source).is_dir():
         source = reopen(str(source)).config

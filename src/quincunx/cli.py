@@ -21,18 +21,19 @@ from quincunx.verbs import (
     mining,
     scoring,
     searching,
+    sweeping,
     training,
     vectors,
 )
 from quincunx.verbs.common import add_verb, say_error
 
-FAMILIES = (configs, inspecting, training, scoring, vectors, searching, mining, exporting, compressing, data)
+FAMILIES = (configs, inspecting, training, sweeping, scoring, vectors, searching, mining, exporting, compressing, data)
 """In the order in which help shows them."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    options, rest = _parser().parse_known_args(vectors.with_build(list(arguments)))
+    options, rest = _parser().parse_known_args(sweeping.with_run(vectors.with_build(list(arguments))))
     options.arguments = list(arguments)
     try:
         _settle(options, rest)

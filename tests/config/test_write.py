@@ -58,6 +58,7 @@ def values(setting: Setting) -> st.SearchStrategy[Any]:
     special: dict[str, st.SearchStrategy[Any]] = {
         "run.name": texts.filter(lambda text: text and not set(text) & set("/\\")),
         "compute.device": st.sampled_from(["auto", "cpu", "cuda:3"]),
+        "compute.processes": st.sampled_from([1, 3, "auto", None]),
         "optimizer.betas": st.lists(st.floats(0, 1, exclude_max=True), min_size=2, max_size=2),
         "log.trackers": st.lists(st.sampled_from(["jsonl", "tensorboard"]), max_size=3),
         "evaluate.every": st.sampled_from(["epoch", 1, 7, 1.0, 0.1, 1e-9, None]),

@@ -70,8 +70,16 @@ def _keyword(  # noqa: PLR0912 - one branch a keyword
             return all(accepts(part[key], entry, root) for key, entry in entries if key in part)
         case "required":
             return not isinstance(value, dict) or set(part) <= set(value)
+        case "minProperties":
+            return not isinstance(value, dict) or len(value) >= part
+        case "propertyNames":
+            return not isinstance(value, dict) or all(accepts(part, key, root) for key in value)
+        case "not":
+            return not accepts(part, value, root)
         case "additionalProperties":
-            extra = set(value) - set(schema["properties"]) if isinstance(value, dict) else set()
-            return part is True or not extra
+            extra = [key for key in value if key not in schema.get("properties", ())] if isinstance(value, dict) else []
+            if isinstance(part, bool):
+                return part or not extra
+            return all(accepts(part, value[key], root) for key in extra)
         case _:
             raise KeyError(name)

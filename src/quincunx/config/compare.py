@@ -50,25 +50,27 @@ class Difference:
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
     """Return the differences between two canonical configs (plain containers), in the order of the second."""
-    old, new = dict(_flat(before)), dict(_flat(after))
+    old, new = dict(flat(before)), dict(flat(after))
     allowed = HARMLESS + (LENGTHS if new.get("schedule.kind") in ("fixed", "exp_decay") else ())
     paths = [*new, *(path for path in old if path not in new)]
     return [
-        Difference(path, old.get(path), new.get(path), _within(path, allowed))
+        Difference(path, old.get(path), new.get(path), within(path, allowed))
         for path in paths
         if old.get(path) != new.get(path) or type(old.get(path)) is not type(new.get(path))
     ]
 
 
-def _within(path: str, allowed: tuple[str, ...]) -> bool:
+def within(path: str, allowed: tuple[str, ...]) -> bool:
+    """Tell whether a dotted path is one of these settings or sections, or below one."""
     return any(path == prefix or path.startswith(prefix + ".") for prefix in allowed)
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the leaves of nested mappings as (dotted path, value)."""
     found: list[tuple[str, Any]] = []
     for key, value in node.items():
         if is_mapping(value):
-            found.extend(_flat(value, f"{prefix}{key}."))
+            found.extend(flat(value, f"{prefix}{key}."))
         else:
             found.append((f"{prefix}{key}", value))
     return found

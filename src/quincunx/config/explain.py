@@ -109,8 +109,13 @@ def explain_text(schema: RecipeSchema, path: str | None = None) -> str:
     raise UsageError(f"recipe {schema.name} has no setting `{path}`\n    {remedy}")
 
 
-def markdown(schemas: Sequence[RecipeSchema]) -> str:
-    """Return the reference page of every recipe's settings."""
+def is_beside(path: str, beside: RecipeSchema) -> bool:
+    """Tell whether a path leads to what stands in files of any recipe besides its settings."""
+    return path.partition(".")[0].partition("[")[0] in levels_of(beside.config)[()]
+
+
+def markdown(schemas: Sequence[RecipeSchema], beside: RecipeSchema | None = None) -> str:
+    """Return the reference page of every recipe's settings, and of what may stand beside them."""
     lines = [
         "# Config reference",
         "",
@@ -119,7 +124,7 @@ def markdown(schemas: Sequence[RecipeSchema]) -> str:
         "A value is given in a file (`section:` with its settings below), or behind it on the command line as",
         "`section.setting=value`. Unknown keys are refused. *Guide names* are accepted in place of the present ones.",
     ]
-    for schema in schemas:
+    for schema in [*schemas, *([] if beside is None else [beside])]:
         listed = entries(schema)
         levels = levels_of(schema.config)
         by_path = {entry.path: entry for entry in listed}

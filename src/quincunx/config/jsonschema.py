@@ -22,18 +22,21 @@ BASE = {
 }
 
 
-def json_schema(schemas: Sequence[RecipeSchema]) -> dict[str, Any]:
+def json_schema(schemas: Sequence[RecipeSchema], beside: RecipeSchema | None = None) -> dict[str, Any]:
     """Return one JSON Schema (2020-12) for the config files of all recipes, chosen by the word at `recipe`.
 
-    Unknown keys are refused at every depth but among the arguments of a `_target_`.
+    Unknown keys are refused at every depth but among the arguments of a `_target_`. `beside` has the root keys that may
+    stand in a file of any recipe besides its settings.
     """
     definitions: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    if beside is not None:
+        for key, part in _node(beside, definitions)["properties"].items():
+            definitions[f"{beside.name}.{key}"] = part
+            others[key] = {"$ref": f"#/$defs/{beside.name}.{key}"}
     for schema in schemas:
-        prefix = f"{schema.name}."
-        node = schema.config.model_json_schema(by_alias=True, ref_template=f"#/$defs/{prefix}{{model}}")
-        definitions.update({prefix + name: part for name, part in node.pop("$defs", {}).items()})
-        _describe(node, schema.config, definitions, set())
-        node["properties"] = {"base": BASE, **node["properties"]}
+        node = _node(schema, definitions)
+        node["properties"] = {"base": BASE, **node["properties"], **others}
         definitions[schema.name] = node
     head: dict[str, Any] = {
         "$schema": DIALECT,
@@ -50,6 +53,15 @@ def json_schema(schemas: Sequence[RecipeSchema]) -> dict[str, Any]:
     known = {"properties": {"recipe": {"enum": list(references)}}}
     unnamed = [{"required": ["recipe"]}, *references.values()]
     return {**head, "type": "object", **known, "allOf": choices, "anyOf": unnamed, "$defs": definitions}
+
+
+def _node(schema: RecipeSchema, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a config class, and add those of its sections to the definitions."""
+    prefix = f"{schema.name}."
+    node = schema.config.model_json_schema(by_alias=True, ref_template=f"#/$defs/{prefix}{{model}}")
+    definitions.update({prefix + name: part for name, part in node.pop("$defs", {}).items()})
+    _describe(node, schema.config, definitions, set())
+    return node
 
 
 def _describe(node: dict[str, Any], model: type[BaseModel], definitions: Mapping[str, Any], seen: set[int]) -> None:

@@ -7,24 +7,21 @@ A stage that finds something wrong leaves it out and lets the next ones go on, s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
+from quincunx.config import beside
 from quincunx.config.check import check
-from quincunx.config.document import ConfigError, Document, Place, Problem
-from quincunx.config.merge import Override, apply_override, interpolate, merge, parse_override, read_layers
-from quincunx.config.names import beside_target, present_path, resolve, target_above
-from quincunx.config.paths import KeyPath, dotted, is_list, is_mapping, parse_path
-from quincunx.config.read import read_file, read_text
-from quincunx.config.recognise import disagreement, infer_recipe, unwrap_task
+from quincunx.config.document import ConfigError, Document, Place, Problem, Source, relabel
+from quincunx.config.layers import read_source
+from quincunx.config.merge import Override
+from quincunx.config.paths import dotted
 from quincunx.config.schema import RecipeSchema
-from quincunx.config.write import canonical, to_yaml, yaml_text
+from quincunx.config.stages import Stages, targets_first
+from quincunx.config.write import canonical, to_yaml
 
-__all__ = ["Loaded", "canonical", "explicit_paths", "load", "origins", "to_yaml"]
-
-MAPPING = "config"
-"""Name of the source in problems when a config is given as a Python mapping."""
+__all__ = ["Draft", "Loaded", "canonical", "draft", "explicit_paths", "finish", "load", "origins", "to_yaml"]
 
 COMMAND_LINE = "command line"
 
@@ -40,6 +37,32 @@ class Loaded:
     warnings: list[Problem]
     notes: list[str]
     """What was decided without being asked, in sentences."""
+    sweep: Document | None = None
+    """The root keys `ranges` and `sweep`, for a config of many runs; only `finish` of a draft gives such a one."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A config read and merged, its references not yet resolved: further settings can be laid over it, again and again.
+
+    It may hold problems, which `finish` raises.
+    """
+
+    layers: Sequence[Document]
+    """The files as they were read, bases first."""
+    changes: Sequence[Override]
+    """The overrides of the settings."""
+    document: Document
+    """The merged settings under their present names."""
+    schema: RecipeSchema
+    sweep: Document | None
+    """The root keys `ranges` and `sweep`; None without both."""
+    stages: Stages
+
+    @property
+    def nested(self) -> bool:
+        """Whether a file nests whole configs by task, and one of them was chosen."""
+        return self.stages.nested
 
 
 def load(
@@ -53,24 +76,58 @@ def load(
     """Return the checked config of a file (or a mapping of plain values) with overrides such as `update.batch_size=8`.
 
     `task` chooses among the tasks of a file that nests whole configs by task. With `strict` warnings are errors.
-    Raises ConfigError with all problems together.
+    Raises ConfigError with all problems together; a config of many runs (`ranges`, `sweep`) is such a problem.
     """
-    stages = _Stages(schemas, task)
+    read = draft(source, overrides, schemas=schemas, task=task)
+    if read.sweep is not None:
+        read.stages.problems.append(beside.refusal(read.sweep))
+    return finish(read, strict=strict)
+
+
+def draft(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Document],
+    overrides: Sequence[str] = (),
+    *,
+    schemas: Sequence[RecipeSchema],
+    task: str | None = None,
+    ranges: Sequence[Document] = (),
+) -> Draft:
+    """Return a config as far as it can be had without its values; the arguments are those of `load`.
+
+    The source may also be layers as `read_source` returns them; `ranges` are layers with nothing but the root keys
+    `ranges` and `sweep`. Raises ConfigError where nothing can be judged: no
+    file can be read, or the recipe cannot be told.
+    """
+    stages = Stages(schemas, task)
     try:
-        layers = _layers(source)
+        layers = read_source(source) if isinstance(source, str | os.PathLike | Mapping) else list(source)
     except ConfigError as error:
         stages.problems.extend(error.problems)
         layers = list(error.salvaged)
-    changes = stages.parse(overrides)
+    changes, others = beside.split(stages.parse(overrides))
     if not layers:
         raise ConfigError(stages.problems)
+    raw = layers
+    layers = [layer.copy() for layer in layers]
+    outer = stages.apart(layers)
     schema = stages.choose(layers, changes)
-    changes = stages.unwrap(layers, changes, schema)
-    document = stages.change(stages.merge(stages.resolve(layers, schema)), changes, schema)
+    left = stages.unwrap(layers, changes, schema)
+    sweep = stages.beside(outer, layers, ranges, others, schema)
+    document = stages.change(stages.merge(stages.resolve(layers, schema)), left, schema)
+    return Draft(raw, changes, document, schema, sweep, stages)
+
+
+def finish(read: Draft, above: Sequence[Override] = (), *, strict: bool = False) -> Loaded:
+    """Return the checked config of a draft, with further settings laid over it; the draft stays as it is.
+
+    Raises ConfigError with all problems of the draft, of these settings and of the whole.
+    """
+    stages, schema = read.stages.copy(), read.schema
+    document = stages.change(read.document.copy(), targets_first(above), schema) if above else read.document
     document = stages.interpolate(document, schema)
     if schema.prepare is not None:
-        stages.notes.extend(schema.prepare(document))
-    checked = check(document, schema, written=stages.written, others=schemas, missing=stages.missing)
+        stages.notes.extend(_prepare(document, schema.prepare, above))
+    checked = check(document, schema, written=stages.written, others=stages.schemas, missing=stages.missing)
     problems = [*stages.problems, *checked.problems]
     if strict:
         problems = [replace(each, severity="error") if each.severity == "warning" else each for each in problems]
@@ -78,7 +135,24 @@ def load(
         raise ConfigError([problem for problem in problems if problem.severity != "note"])
     stages.notes.extend(problem.message for problem in problems if problem.severity == "note")
     warnings = [problem for problem in problems if problem.severity == "warning"]
-    return Loaded(checked.config, schema, document, warnings, list(dict.fromkeys(stages.notes)))
+    return Loaded(checked.config, schema, document, warnings, list(dict.fromkeys(stages.notes)), read.sweep)
+
+
+def _prepare(document: Document, prepare: Callable[[Document], list[str]], above: Sequence[Override]) -> list[str]:
+    """Let a recipe settle a document in place, and return what it says.
+
+    A recipe may look at how the files are written; settings laid over them say as little about that as overrides do.
+    """
+    laid = {id(place) for change in above for place in change.content.places.values()}
+    hidden: dict[int, Place] = {}
+    for path, place in document.places.items():
+        if id(place) in laid:
+            document.places[path] = shown = relabel(place, Source(COMMAND_LINE, place.value.source.lines))
+            hidden[id(shown)] = place
+    notes = prepare(document)
+    for path, place in document.places.items():
+        document.places[path] = hidden.get(id(place), place)
+    return notes
 
 
 def explicit_paths(loaded: Loaded) -> frozenset[str]:
@@ -109,226 +183,3 @@ def _said(place: Place) -> str:
     if mark.source.name == COMMAND_LINE:
         return f"{COMMAND_LINE}: {mark.source.lines[mark.line - 1]}"
     return str(mark)
-
-
-class _Stages:
-    """The stages before the check; collects what each of them has to say."""
-
-    def __init__(self, schemas: Sequence[RecipeSchema], task: str | None) -> None:
-        self.schemas = schemas
-        self.task = task
-        self.problems: list[Problem] = []
-        self.notes: list[str] = []
-        self.written: dict[KeyPath, KeyPath] = {}
-        """Present path -> the path under which the value that holds was written."""
-        self.missing: set[KeyPath] = set()
-        """Present paths whose value was wrong and is left out."""
-
-    def parse(self, overrides: Sequence[str]) -> list[Override]:
-        """Return the overrides that can be read, those that set a `_target_` before the arguments of that target."""
-        parsed: list[Override] = []
-        for number, text in enumerate(overrides, 1):
-            try:
-                override = parse_override(text, number)
-            except ConfigError as error:
-                self.problems.extend(error.problems)
-                continue
-            at = len(parsed)
-            if override.kind == "set" and override.path[-1] == "_target_":
-                while at and not _must_precede(parsed[at - 1], override.path):
-                    at -= 1
-            parsed.insert(at, override)
-        return parsed
-
-    def choose(self, layers: list[Document], changes: Sequence[Override]) -> RecipeSchema:
-        """Return the schema of the recipe; nothing can be judged without one, so ConfigError if there is none."""
-        set_there = [_as_document(change) for change in changes if _is_plain_set(change)]
-        recipe = infer_recipe([*layers, *set_there], self.schemas)
-        if isinstance(recipe, Problem):
-            raise ConfigError([*self.problems, recipe])
-        if not any(document.has(("recipe",)) for document in (*layers, *set_there)):
-            self.notes.append(f"recipe {recipe}, told from the keys of the file")
-        return next(schema for schema in self.schemas if schema.name == recipe)
-
-    def unwrap(self, layers: Sequence[Document], changes: list[Override], schema: RecipeSchema) -> list[Override]:
-        """Make the chosen task the root of each layer that nests by task; return the overrides still to be applied."""
-        task = self._task(layers, changes)
-        for layer in layers:
-            said = unwrap_task(layer, schema, task)
-            if isinstance(said, Problem):
-                self.problems.append(said)
-                changes = [change for change in changes if change.path != ("task",)]
-                said = unwrap_task(layer, schema, None)  # with a single task the rest can still be judged
-                if isinstance(said, Problem):
-                    raise ConfigError(self.problems)
-            elif said is not None:
-                self.notes.append(said)
-        return changes
-
-    def resolve(self, layers: Sequence[Document], schema: RecipeSchema) -> Sequence[Document]:
-        """Move the older names of every layer to their present paths, and leave out comments written as keys."""
-        for layer in layers:
-            if schema.comments is not None:
-                _leave_out(layer, schema.comments)
-            self._resolve(layer, schema)
-        return layers
-
-    def merge(self, layers: Sequence[Document]) -> Document:
-        """Return one document of all layers."""
-        merged = layers[0]
-        for layer in layers[1:]:
-            self._note_replaced(merged, layer)
-            merged = merge([merged, layer])
-        return merged
-
-    def change(self, document: Document, changes: Sequence[Override], schema: RecipeSchema) -> Document:
-        """Return the document with the overrides applied, each under any of the names of its setting."""
-        given: dict[KeyPath, Override] = {}
-        for change in changes:
-            path = present_path(change.path, schema.names)
-            if change.kind == "set" and path in given:
-                last = change.place.value.source.lines[-1]
-                self.notes.append(f"{dotted(path)} is given twice on the command line: the last one holds, {last}")
-            given[path] = change
-            try:
-                if _is_plain_set(change):
-                    document = self._lay_over(document, change, schema)
-                else:
-                    document = apply_override(document, replace(change, path=path))
-            except ConfigError as error:
-                self.problems.extend(error.problems)
-        if self.task is not None and not document.has(("task",)):
-            document.put(("task",), self.task)
-        elif self.task is not None and str(document.get(("task",))).lower() != self.task.lower():
-            self.problems.append(disagreement(document, ("task",), document.get(("task",)), self.task))
-        return document
-
-    def interpolate(self, document: Document, schema: RecipeSchema) -> Document:
-        """Return the document with its `${path}` replaced; where that fails, without the values that hold one."""
-
-        def known(written: str) -> str | None:
-            path = parse_path(written)
-            if len(path) > 1 and document.has(("task",)) and path[0] == document.get(("task",)):
-                path = path[1:]  # as the file has it, where the whole config stands below the task's name
-            return dotted(present_path(path, schema.names))
-
-        try:
-            return interpolate(document, known)
-        except ConfigError as error:
-            self.problems.extend(error.problems)
-        cleared = document.copy()
-        for path, value in document.leaves():
-            if any(isinstance(each, str) and "${" in each for each in (value if is_list(value) else [value])):
-                cleared.delete(path)
-                self.missing.add(path)
-        return cleared
-
-    def _task(self, layers: Sequence[Document], changes: Sequence[Override]) -> str | None:
-        """Return the task asked for: by argument, by override, or by the file itself."""
-        typed = [change for change in changes if change.kind == "set" and change.path == ("task",)]
-        last = typed[-1].value if typed else None
-        if isinstance(last, str) and self.task is not None and last.lower() != self.task.lower():
-            message = f"task {last} and task {self.task} are both asked for"
-            self.problems.append(
-                Problem("error", ("task",), typed[-1].place.value, message, "leave one of the two out")
-            )
-        inside = layers[-1].get(("task",)) if layers[-1].has(("task",)) else None
-        wanted = [name for name in (self.task, last, inside) if isinstance(name, str)]
-        return wanted[0] if wanted else None
-
-    def _resolve(self, document: Document, schema: RecipeSchema) -> None:
-        moved: dict[KeyPath, KeyPath] = {}
-        problems = resolve(document, schema.names, moved)
-        self.problems.extend(problems)
-        self.missing.update(problem.path for problem in problems)
-        for path, _ in document.leaves():
-            self.written.pop(path, None)
-        self.written.update(moved)
-
-    def _lay_over(self, document: Document, change: Override, schema: RecipeSchema) -> Document:
-        """Return the document with a value set under any name of its setting."""
-        layer = _as_document(change)
-        present = present_path(change.path, schema.names)
-        node = target_above(document, present) if present != change.path else None
-        # an argument of the object itself, under an older name of its section, is as good as under the present one
-        renamed = node is not None and present_path(change.path[: len(node) - len(present)], schema.names) == node
-        if node is not None and not renamed:
-            self.problems.append(beside_target(layer, change.path, present, node))
-            return document
-        self._resolve(layer, schema)
-        self._note_replaced(document, layer)
-        changed = document.copy()
-        changed.overlay((), layer)
-        return changed
-
-    def _note_replaced(self, document: Document, layer: Document) -> None:
-        """Say which settings go when a later layer builds their section by a `_target_`."""
-        for path, value in layer.leaves():
-            node = path[:-1]
-            if path[-1] != "_target_" or not document.has(node) or not is_mapping(document.get(node)):
-                continue
-            before: dict[str, Any] = document.get(node)
-            gone = [dotted((*node, key)) for key in before if key not in layer.get(node)]
-            if before.get("_target_") != value and gone:
-                self.notes.append(f"{dotted(node)} is built from {value}; left out: {', '.join(gone)}")
-
-
-def _layers(source: str | os.PathLike[str] | Mapping[str, Any]) -> list[Document]:
-    """Return the documents of a file, or of a mapping written out as YAML, so that its problems have places as well."""
-    if not isinstance(source, Mapping):
-        return read_layers(source)
-    problems: list[Problem] = []
-    tree = _plain(source, (), problems)
-    if problems:
-        raise ConfigError(problems)
-    document = read_text(yaml_text(tree), MAPPING, "yaml")
-    return read_layers(MAPPING, lambda name: document if name == MAPPING else read_file(name))
-
-
-def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
-    """Return a value as plain containers and scalars; whatever else it holds becomes a problem."""
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value)
-        return {str(key): _plain(entry, (*path, str(key)), problems) for key, entry in entries.items()}
-    if isinstance(value, list | tuple):
-        items = cast("Sequence[Any]", value)
-        return [_plain(item, (*path, position), problems) for position, item in enumerate(items)]
-    if isinstance(value, os.PathLike):
-        return os.fspath(cast("os.PathLike[str]", value))
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    remedy = "give numbers, texts, true or false, None, lists and mappings"
-    message = f"`{dotted(path)}` holds a {type(value).__name__}, and a config holds plain values"
-    problems.append(Problem("error", path, None, message, remedy))
-    return None
-
-
-def _leave_out(document: Document, prefix: str) -> None:
-    """Take the root keys that begin so out of a document."""
-    for key in list(document.tree) if is_mapping(document.tree) else []:
-        if str(key).startswith(prefix):
-            document.delete((key,))
-
-
-def _is_plain_set(change: Override) -> bool:
-    """Tell whether an override sets a value below keys only, so that it can be laid over like a file of one setting."""
-    return change.kind == "set" and all(isinstance(part, str) for part in change.path)
-
-
-def _as_document(change: Override) -> Document:
-    """Return the file of one setting that an override amounts to."""
-    document = Document({})
-    document.graft(change.path, change.content)
-    for end in range(1, len(change.path)):
-        document.places.pop(change.path[:end], None)  # only the setting itself stands on the command line
-    return document
-
-
-def _must_precede(other: Override, target: KeyPath) -> bool:
-    """Tell whether an override typed before a `_target_` is to be applied before it too."""
-    node = target[:-1]
-    if other.kind == "delete":
-        return other.path[: len(node)] == node or node[: len(other.path)] == other.path
-    return other.path == target or node[: len(other.path)] == other.path

@@ -5,6 +5,7 @@ Each recipe brings a table of names; everything here only reads such tables, so 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,13 +97,7 @@ class _Patterns:
 
     @classmethod
     def of(cls, names: Sequence[Name]) -> _Patterns:
-        root = cls()
-        for name in names:
-            node = root
-            for part in split(name.old):
-                node = node.children.setdefault(part, cls())
-            node.name = node.name or name
-        return root
+        return _patterns(tuple(names))
 
     def match(self, path: KeyPath) -> tuple[KeyPath, Name] | None:
         """Return the present path and the name for an older path; exact keys come before `*`."""
@@ -116,6 +111,18 @@ class _Patterns:
         if found is None and wild is not None and isinstance(path[0], str):
             found = wild._match(path[1:], (*bound, path[0]))
         return found
+
+
+@functools.lru_cache(maxsize=16)
+def _patterns(names: tuple[Name, ...]) -> _Patterns:
+    """Return the tree of a table; it is never changed, and a table is asked for again with every setting."""
+    root = _Patterns()
+    for name in names:
+        node = root
+        for part in split(name.old):
+            node = node.children.setdefault(part, _Patterns())
+        node.name = node.name or name
+    return root
 
 
 def _older(patterns: _Patterns, node: Any, path: KeyPath) -> Iterator[tuple[KeyPath, KeyPath, Name]]:

@@ -225,6 +225,27 @@ def count_batches(groups: Iterable[int], batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """What the evaluations of a recipe measure, known without data."""
+
+    main: str
+    """`split/name` of the one that chooses the best checkpoint unless the config names another."""
+    goal: Literal["max", "min"]
+    """Whether more or less of it is better."""
+    names: tuple[str, ...]
+    """Names of all scalars of an evaluation, without the split."""
+
+    def chosen(self, config: Any) -> tuple[str, Literal["max", "min"]]:
+        """Return the metric that chooses the best checkpoint of a config, and its goal."""
+        metric = config.evaluate.metric or self.main
+        return metric, config.evaluate.goal or self.goal_of(metric)
+
+    def goal_of(self, metric: str) -> Literal["max", "min"]:
+        """Return whether more or less of a metric is better: a loss shrinks, all others grow."""
+        return self.goal if metric == self.main else "min" if metric.endswith("/loss") else "max"
+
+
+@dataclass(frozen=True)
 class RecipeSchema:
     """Everything torch-free about one recipe: its config class and tables."""
 
@@ -247,3 +268,5 @@ class RecipeSchema:
     """Config -> sizes known without reading the data (declared counts); None where there are none."""
     prepare: Callable[[Document], list[str]] | None = None
     """Last structural step after merging (defaults that depend on other keys); returns notes to say at the start."""
+    metrics: Callable[[Any], Metrics] | None = None
+    """Config -> what its evaluations measure; the recipe's `build` says the same."""

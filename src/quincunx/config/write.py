@@ -42,7 +42,7 @@ def to_yaml(config: BaseModel, *, full: bool = False, comments: bool = False, ke
     setting's meaning stands above it.
     """
     settings: Mapping[KeyPath, Setting] = settings_of(type(config)) if comments else {}
-    return "\n".join(_lines(_literal(canonical(config, full=full, keep=keep)), (), settings)) + "\n"
+    return "\n".join(_lines(literal(canonical(config, full=full, keep=keep)), (), settings)) + "\n"
 
 
 def yaml_text(tree: Mapping[str, Any]) -> str:
@@ -68,12 +68,12 @@ def scalar(value: Any) -> str:
     raise TypeError(f"a config holds plain values, found {type(value).__name__}")
 
 
-def _literal(node: Any) -> Any:
+def literal(node: Any) -> Any:
     """Return a tree in which every `${` of a text is written so that it is read as a text and not as a reference."""
     if is_mapping(node):
-        return {key: _literal(value) for key, value in node.items()}
+        return {key: literal(value) for key, value in node.items()}
     if is_list(node):
-        return [_literal(value) for value in node]
+        return [literal(value) for value in node]
     return node.replace("${", "$${") if isinstance(node, str) else node
 
 

@@ -108,5 +108,7 @@ class SweepRecord:
     def updates(self) -> int:
         """Updates made by all runs together, and promised by those that are at work."""
         return sum(
-            max(run.update, (run.target or run.total or 0) if run.state == "running" else 0) for run in self.runs
+            max(run.update, (run.target or run.total or 0) if run.state == "running" else 0)
+            for run in self.runs
+            if run.same_as is None  # what takes over an outcome made no update of its own
         )

@@ -14,7 +14,7 @@ from quincunx.verbs.common import Adder, add_skips, aligned, run_folder, say, sa
 
 if TYPE_CHECKING:
     from quincunx.config.document import Problem
-    from quincunx.config.load import Loaded
+    from quincunx.config.load import Draft, Loaded
     from quincunx.config.schema import RecipeSchema
 
 
@@ -64,6 +64,21 @@ def load_named(options: argparse.Namespace, extra: Sequence[str] = ()) -> Loaded
     return loaded
 
 
+def draft_of_sweep(options: argparse.Namespace) -> Draft | None:
+    """Return the config that the command names if it is one of many runs, None for any other.
+
+    Raises ConfigError where not even that can be told.
+    """
+    from quincunx.config.load import draft
+    from quincunx.recipes import schemas
+
+    if Path(options.config).is_dir():
+        return None
+    changes = [*options.overrides, *(["data.skip_bad_rows=true"] if getattr(options, "skip_bad_rows", False) else [])]
+    read = draft(options.config, changes, schemas=schemas(), task=options.task)
+    return read if read.sweep is not None else None
+
+
 def _check_skips(loaded: Loaded) -> None:
     """Raise UsageError where --skip-bad-rows, short for a setting, is asked of a recipe that has no such setting."""
     from quincunx.config.schema import lookup
@@ -108,6 +123,8 @@ def check(options: argparse.Namespace) -> int:
     from quincunx.config.check import check_sizes
     from quincunx.config.document import ConfigError
 
+    if (read := draft_of_sweep(options)) is not None:
+        return _check_sweep(options, read)
     loaded = load_named(options)
     sized: list[Problem] = []
     if loaded.schema.sizes:
@@ -123,23 +140,48 @@ def check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_sweep(options: argparse.Namespace, read: Draft) -> int:
+    """Say what is wrong with a config of many runs."""
+    from quincunx.sweep.spec import open_draft
+
+    spec = open_draft(read, options.task, strict=options.strict)
+    for problem in spec.warnings:
+        say_error(problem.render())
+    for note in spec.notes:
+        say(f"note: {note}")
+    size = spec.space.size() if spec.sampler == "grid" else spec.settings.trials
+    runs = "" if size is None else f" of {size:,} configurations"
+    warnings = f", {len(spec.warnings)} warning(s)" if spec.warnings else ""
+    if not spec.space.ranges:
+        say(f"{options.config}: a good {spec.base.schema.name} config with a section `sweep`, without ranges{warnings}")
+    else:
+        say(f"{options.config}: a good {spec.base.schema.name} config, and a good sweep{runs}{warnings}")
+    return 0
+
+
 def explain(options: argparse.Namespace) -> int:
     """Say what settings mean."""
     from quincunx.config import explain
     from quincunx.errors import UsageError
     from quincunx.recipes import RECIPES, schema_of, schemas
+    from quincunx.sweep.described import BESIDE
 
     if options.recipe is not None and options.recipe not in RECIPES:
         raise UsageError(f"there is no recipe {options.recipe!r}; there are: {', '.join(RECIPES)}")
     chosen = schemas() if options.recipe is None else [schema_of(options.recipe)]
     if options.markdown:
-        say(explain.markdown(chosen).rstrip("\n"))
+        say(explain.markdown(chosen, BESIDE).rstrip("\n"))
     elif options.schema:
-        say(json.dumps(explain.json_schema(chosen), indent=2, ensure_ascii=False))
+        say(json.dumps(explain.json_schema(chosen, BESIDE), indent=2, ensure_ascii=False))
     elif options.json:
-        say(json.dumps(explain.as_json(chosen), indent=1, ensure_ascii=False))
+        say(json.dumps(explain.as_json([*chosen, BESIDE]), indent=1, ensure_ascii=False))
+    elif options.path is not None and explain.is_beside(options.path, BESIDE):
+        say(explain.explain_text(BESIDE, options.path))
     else:
         say(_explained(chosen, options.path))
+        if options.path is None:
+            listing = explain.explain_text(BESIDE).splitlines()[2:-2]
+            say("\n".join(["", "beside the settings of every recipe, for quincunx sweep", "", *listing]))
     return 0
 
 
@@ -178,11 +220,10 @@ def plan(options: argparse.Namespace) -> int:
 
 def convert(options: argparse.Namespace) -> int:
     """Print a config in canonical form."""
-    from quincunx.config.load import explicit_paths, origins, to_yaml
+    from quincunx.config.load import origins
 
-    loaded = load_named(options)
-    kept = explicit_paths(loaded)
-    say(to_yaml(loaded.config, full=options.full, comments=False, keep=kept).rstrip("\n"))
+    loaded, text = _converted(options)
+    say(text.rstrip("\n"))
     if options.origin:
         say("\n# where each value came from")
         for entry in origins(loaded):
@@ -191,3 +232,18 @@ def convert(options: argparse.Namespace) -> int:
             before = "".join(f", over {old['value']!r} from {old['from']}" for old in entry.get("overrode", ()))
             say(f"# {entry['path']} = {entry['value']!r}: {entry['from']}{before}")
     return 0
+
+
+def _converted(options: argparse.Namespace) -> tuple[Loaded, str]:
+    """Return the config and its canonical form; of a sweep its ranges and settings too, and references as they are."""
+    from quincunx.config.load import explicit_paths, to_yaml
+
+    read = draft_of_sweep(options)
+    if read is None:
+        loaded = load_named(options)
+        return loaded, to_yaml(loaded.config, full=options.full, comments=False, keep=explicit_paths(loaded))
+
+    from quincunx.sweep.spec import beside_text, open_draft, run_text
+
+    loaded = open_draft(read, options.task, strict=options.strict, check_all=False).base
+    return loaded, run_text(loaded, read, full=options.full) + "\n" + beside_text(read)

@@ -22,7 +22,8 @@ from quincunx.metrics.record import Evaluation
 from quincunx.nn.rows import attach_rows
 from quincunx.recipes.long_range.config import LongRangeConfig
 from quincunx.recipes.long_range.data import Examples
-from quincunx.recipes.long_range.evaluate import DENOISING_SCALARS, DenoisingEvaluator
+from quincunx.recipes.long_range.evaluate import DenoisingEvaluator
+from quincunx.recipes.long_range.measured import DENOISING
 from quincunx.recipes.long_range.model import LongRangeDenoiser
 from quincunx.recipes.long_range.objective import Denoising
 from quincunx.recipes.long_range.recipe import RECIPE
@@ -182,7 +183,7 @@ def test_the_evaluation_is_what_counting_gives(pooling):
     evaluation = evaluated(pooling, evaluation_batch=4)
     wanted = counted(pooling)
     assert 0 < wanted["commonest_token"] < 1
-    assert evaluation.scalars.keys() == set(DENOISING_SCALARS)
+    assert evaluation.scalars.keys() == set(DENOISING)
     assert evaluation.scalars == pytest.approx(wanted, rel=1e-6)
     total = sum(max(1, round(0.3 * length)) for length in LENGTHS)
     assert f"of {total} masked tokens restored" in evaluation.notes[0]
@@ -213,7 +214,7 @@ def test_a_denoising_run_of_its_own(work):
     losses = [value for _, value in run.metrics("dev/loss")]
     assert run.summary["best"]["value"] == min(losses)
     assert losses[-1] < losses[0]
-    assert {line["name"] for line in run.metrics() if line["split"] == "test"} == set(DENOISING_SCALARS)
+    assert {line["name"] for line in run.metrics() if line["split"] == "test"} == set(DENOISING)
     again = evaluate_run(run, "test").scalars
     assert again == {line["name"]: line["value"] for line in run.metrics() if line["split"] == "test"}
     with pytest.raises(UsageError, match="objective classification"):

@@ -28,6 +28,7 @@ from quincunx.recipes.compression.config_generated import DRAWN, Arithmetic, Tas
 from quincunx.recipes.compression.config_model import Compress, Model
 from quincunx.recipes.compression.config_objective import COMPRESSING, CompressionEvaluate, CompressionRun, Objective
 from quincunx.recipes.compression.config_positions import Positions
+from quincunx.recipes.compression.measured import metrics_of
 from quincunx.recipes.compression.names import GUIDE_ROOTS, NAMES
 from quincunx.recipes.compression.rules import RULES
 from quincunx.recipes.compression.starter import STARTER
@@ -95,4 +96,5 @@ SCHEMA = RecipeSchema(
     guide_roots=GUIDE_ROOTS,
     starter=STARTER,
     comments="_",
+    metrics=metrics_of,
 )

@@ -17,9 +17,10 @@ from quincunx.engine.runtime import Runtime
 from quincunx.recipes.compression import assemble
 from quincunx.recipes.compression.answers.predict import predict
 from quincunx.recipes.compression.config import CompressionConfig
-from quincunx.recipes.compression.evaluate.make import evaluator_of, metrics_of
+from quincunx.recipes.compression.evaluate.make import evaluator_of
 from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots, weights
 from quincunx.recipes.compression.looking.inspect import Inspection, inspect
+from quincunx.recipes.compression.measured import metrics_of
 from quincunx.recipes.compression.objective import Prediction
 from quincunx.recipes.compression.shapes import training_shaping
 from quincunx.recipes.compression.shaping import Item, Shaping
@@ -90,7 +91,7 @@ class Compression:
         others = {name: evaluator_of(config, name, found, model) for name in ("test", *found.further)}
         evaluators: dict[str, Evaluator] = {} if dev is None else {"dev": dev}
         final = {name: evaluator for name, evaluator in others.items() if evaluator is not None}
-        metric, goal, scalars = metrics_of(config)
+        metrics = metrics_of(config)
         sizes = Sizes(
             train=len(train),
             evaluation={name: len(split) for name, split in found.splits.items() if name != "train"},
@@ -106,9 +107,9 @@ class Compression:
             sizes=sizes,
             evaluators=evaluators,
             final_evaluators=final,
-            metric=f"dev/{metric}",
-            goal=goal,
-            metrics=[f"dev/{name}" for name in scalars] if evaluators else [],
+            metric=metrics.main,
+            goal=metrics.goal,
+            metrics=[f"dev/{name}" for name in metrics.names] if evaluators else [],
             notes=[*notes, *said, *self._ratios(config)],
             fingerprints={"data": found.fingerprint},
             artefacts=language.files,

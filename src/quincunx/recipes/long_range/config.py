@@ -19,6 +19,7 @@ from quincunx.config.sections.training import (
     SummedChunking,
     Update,
 )
+from quincunx.recipes.long_range.measured import metrics_of
 from quincunx.recipes.long_range.names import NAMES
 from quincunx.recipes.long_range.presets import starter
 from quincunx.recipes.long_range.rules import RULES
@@ -295,4 +296,5 @@ SCHEMA = RecipeSchema(
     starter=STARTER,
     preset=starter,
     sizes=declared_sizes,
+    metrics=metrics_of,
 )

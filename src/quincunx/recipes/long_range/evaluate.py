@@ -184,9 +184,6 @@ class DenoisingEvaluator:
         return Evaluation(scalars, notes=[note])
 
 
-DENOISING_SCALARS = ("loss", "accuracy", "accuracy_se", "commonest_token")
-
-
 def _batches(
     source: Source, form: Collate, order: Sequence[int], size: int, runtime: Runtime, seed: int
 ) -> Iterator[Batch]:

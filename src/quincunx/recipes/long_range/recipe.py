@@ -19,15 +19,14 @@ from quincunx.engine.experiment import Experiment, Parts
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import UsageError
 from quincunx.recipes.long_range.asked import PICTURES, read_rows
-from quincunx.recipes.long_range.baselines import scalars_of
 from quincunx.recipes.long_range.config import LongRangeConfig
 from quincunx.recipes.long_range.data import SPLITS, Splits, check, load_splits
 from quincunx.recipes.long_range.evaluate import (
-    DENOISING_SCALARS,
     ClassificationEvaluator,
     DenoisingEvaluator,
     predict_classes,
 )
+from quincunx.recipes.long_range.measured import metrics_of
 from quincunx.recipes.long_range.model import LongRangeClassifier, LongRangeDenoiser
 from quincunx.recipes.long_range.objective import Classification, Denoising
 from quincunx.recipes.long_range.source import Masking, Numbering, SequenceSource, SingleSource, collate
@@ -131,7 +130,7 @@ class LongRange:
             notes.append(checkpointing)
         # under a limit they would say less than the files hold: what is carved out of them would be another part
         counts = {split: len(splits.of(split)) for split in SPLITS} if config.debug.limit is None else {}
-        scalars = DENOISING_SCALARS if denoises else scalars_of(config.task)
+        metrics = metrics_of(config)
         return Experiment(
             config=config.model_copy(update={"data": data.model_copy(update=counts)}),
             parts=parts,
@@ -140,9 +139,9 @@ class LongRange:
             sizes=sizes,
             evaluators={"dev": evaluators["dev"]},
             final_evaluators={"test": evaluators["test"]},
-            metric="dev/loss" if denoises else "dev/accuracy",
-            goal="min" if denoises else "max",
-            metrics=[f"dev/{name}" for name in scalars],
+            metric=metrics.main,
+            goal=metrics.goal,
+            metrics=[f"dev/{name}" for name in metrics.names],
             chunk_samples=self.chunk_samples(config),
             notes=notes,
             fingerprints=splits.fingerprints,

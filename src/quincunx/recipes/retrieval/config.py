@@ -27,6 +27,7 @@ from quincunx.recipes.retrieval.config_objective import (
     RetrievalRun,
 )
 from quincunx.recipes.retrieval.defaults import prepare
+from quincunx.recipes.retrieval.measured import metrics_of
 from quincunx.recipes.retrieval.names import GUIDE_ROOTS, NAMES, spelled
 from quincunx.recipes.retrieval.rules import RULES
 from quincunx.recipes.retrieval.starter import STARTER
@@ -96,4 +97,5 @@ SCHEMA = RecipeSchema(
     guide_roots=GUIDE_ROOTS,
     starter=STARTER,
     prepare=prepare,
+    metrics=metrics_of,
 )

@@ -18,7 +18,6 @@ from quincunx.data.cache import cache_folder
 from quincunx.engine.experiment import Experiment, Parts
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import UsageError
-from quincunx.metrics.ranking import parse_measures
 from quincunx.recipes.retrieval.assemble import make_model, make_objective
 from quincunx.recipes.retrieval.collections import Collections, read_collections
 from quincunx.recipes.retrieval.config import RetrievalConfig
@@ -37,6 +36,7 @@ from quincunx.recipes.retrieval.evaluate.make import evaluator_of, full, reranke
 from quincunx.recipes.retrieval.evaluate.measuring import Measuring, check_readable, collection_to_measure
 from quincunx.recipes.retrieval.evaluate.pooled import PooledEvaluator
 from quincunx.recipes.retrieval.evaluate.rerank import RerankEvaluator
+from quincunx.recipes.retrieval.measured import metrics_of
 from quincunx.recipes.retrieval.predict import predict, predict_pairs
 from quincunx.recipes.retrieval.rules import wrong_width
 
@@ -213,7 +213,7 @@ def _experiment(
     if isinstance(source, TrainingSource):
         sizes = replace(sizes, longest=int(source.lengths.max()), mean_length=float(source.lengths.mean()))
     plan = make_plan(config, sizes)
-    measures = [one.name for one in parse_measures(config.evaluate.measures)]
+    metrics = metrics_of(config)
     said = doctor(
         config,
         updates=plan.total_updates,
@@ -231,9 +231,9 @@ def _experiment(
         arrangement=arrangement,
         evaluators={split: evaluator for split, evaluator in evaluators.items() if split == "dev"},
         final_evaluators={split: evaluator for split, evaluator in evaluators.items() if split == "test"},
-        metric=f"dev/{measures[0]}",
-        goal="max",
-        metrics=[f"{split}/{name}" for split in evaluators for name in measures],
+        metric=metrics.main,
+        goal=metrics.goal,
+        metrics=[f"{split}/{name}" for split in evaluators for name in metrics.names],
         notes=[*notes, *said],
         fingerprints=collections.fingerprints,
         skipped_rows=collections.skipped,

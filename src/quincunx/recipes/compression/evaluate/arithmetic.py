@@ -35,10 +35,6 @@ SEED = 0
 SAMPLES = 8
 STRANGE = "?"
 """Stands for a generated token that is no symbol of the alphabet."""
-SCALARS = (
-    "answer_accuracy", "answer_accuracy_low", "answer_accuracy_high", "soundness", "finished", "solution_tokens",
-    "solution_steps", "reference_tokens", "reference_steps",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

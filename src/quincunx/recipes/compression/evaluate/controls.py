@@ -20,11 +20,11 @@ from quincunx.metrics.intervals import Interval, wilson
 from quincunx.metrics.language import Losses, gap_recovered, mean_of, perplexity
 from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.compression.evaluate.batches import Found, predictions
+from quincunx.recipes.compression.measured import PREDICTED
 from quincunx.recipes.compression.shaping import Shaping
 
 BANDS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Where the ranges of predicted positions begin, in the table by position."""
-PREDICTED = ("without", "forward", "full")
 SEED = 0
 """Of positions that are drawn at evaluation: the same at every one."""
 

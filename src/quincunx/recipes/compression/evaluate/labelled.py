@@ -25,30 +25,17 @@ from quincunx.metrics.intervals import wilson
 from quincunx.metrics.record import Evaluation, Table
 from quincunx.recipes.compression.blotch import UNTRAINED
 from quincunx.recipes.compression.evaluate.agreement import f1, matthews, spearman
+from quincunx.recipes.compression.measured import OWN
 from quincunx.recipes.compression.model.compressor import Compressor
 from quincunx.recipes.compression.shaping import Shaping
 from quincunx.recipes.compression.sources import Items
 
 SEED = 0
 """Of positions that are drawn at evaluation: the same at every one."""
-OWN = {"glue:cola": "matthews", "glue:mrpc": "f1", "glue:qqp": "f1", "glue:stsb": "spearman"}
-"""Source -> the measure that is reported of it besides, or in place of, accuracy (Wang et al. 2018)."""
 READ = {"forward": "compressed", "plain": "full", "without": "without", "full": "full"}
 """Branch -> how the context was read, in the table."""
 
 Scores = NDArray[np.float64]
-
-
-def main_scalar(source: str) -> str:
-    """Return what chooses among checkpoints: the right answers; of grades, where near misses count, how they rank."""
-    return "spearman" if OWN.get(source) == "spearman" else "answer_accuracy"
-
-
-def scalars_of(source: str, branches: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of all scalars that there are for a source and the branches that are scored, the main first."""
-    controls = [f"answer_accuracy_{name}" for name in branches[1:]]
-    measure = [OWN[source], *(f"{OWN[source]}_{name}" for name in branches[1:])] if source in OWN else []
-    return ("answer_accuracy", "answer_accuracy_low", "answer_accuracy_high", *controls, "commonest_answer", *measure)
 
 
 @dataclass(frozen=True)

@@ -4,38 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from quincunx.engine.experiment import Evaluator
 from quincunx.nn.pretrained.facts import position_limit
 from quincunx.recipes.compression.assemble import needs_numbers
 from quincunx.recipes.compression.blotching import Blotching
 from quincunx.recipes.compression.config import CompressionConfig
-from quincunx.recipes.compression.config_data import is_labelled
 from quincunx.recipes.compression.data.arithmetic import ArithmeticSource
 from quincunx.recipes.compression.data.tasks import TaskSource
-from quincunx.recipes.compression.evaluate import arithmetic, labelled, plain, tasks
 from quincunx.recipes.compression.evaluate.arithmetic import ArithmeticEvaluator
-from quincunx.recipes.compression.evaluate.controls import PREDICTED, CompressionEvaluator
+from quincunx.recipes.compression.evaluate.controls import CompressionEvaluator
 from quincunx.recipes.compression.evaluate.labelled import LabelledEvaluator
 from quincunx.recipes.compression.evaluate.plain import PlainEvaluator
 from quincunx.recipes.compression.evaluate.tasks import TaskEvaluator
 from quincunx.recipes.compression.kinds import compresses, generated, lengths, slots
+from quincunx.recipes.compression.measured import CONTROLS, answers
 from quincunx.recipes.compression.model.compressor import Compressor
 from quincunx.recipes.compression.shapes import evaluation_shaping
 from quincunx.recipes.compression.shaping import Shaping
 from quincunx.recipes.compression.sources import Items, Read, levels_of, nearest_level
-
-GAP = (
-    "loss", "perplexity", "accuracy", "accuracy_top5", "loss_without", "loss_full", "gap_recovered",
-    "gap_recovered_first", "gap_recovered_first_low", "gap_recovered_first_high",
-)  # fmt: skip
-TOLD_AGAIN = (
-    "reconstruction_loss", "reconstruction_accuracy", "reconstruction_exact", "reconstruction_exact_se",
-    "effective_ratio", "cache_bytes_saved",
-)  # fmt: skip
-CONTROLS = ("forward", *(name for name in PREDICTED if name != "forward"))
-"""Branches that answers are scored after, the compressed context first."""
 
 
 def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Compressor) -> Evaluator | None:
@@ -52,7 +40,7 @@ def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Comp
         forced: Evaluator = PlainEvaluator(split, source, shaping)
     else:
         forced = _controlled(config, split, source, found, model)
-    if not _answers(config):
+    if not answers(config):
         return forced
     branch = "forward" if compresses(config) else "plain"
     most = max(slots(config), default=0)
@@ -77,30 +65,6 @@ def evaluator_of(config: CompressionConfig, split: str, found: Read, model: Comp
         words=[tokenizer.decode(answer[:-1].tolist()).strip() for answer in found.answers],
         task=config.data.source,
     )
-
-
-def metrics_of(config: CompressionConfig) -> tuple[str, Literal["max", "min"], Sequence[str]]:
-    """Return the metric that chooses the best checkpoint, whether more of it is better, and all that there are."""
-    kind, compressing = generated(config), compresses(config)
-    if kind == "tasks" and not compressing:
-        return "accuracy", "max", tasks.SCALARS
-    every = plain.SCALARS
-    if compressing:
-        every = (*GAP, *TOLD_AGAIN) if lengths(config)[1] else ("loss", *TOLD_AGAIN)
-    if _answers(config):
-        if kind != "arithmetic":
-            own = labelled.scalars_of(config.data.source, CONTROLS if compressing else ("plain",))
-            return labelled.main_scalar(config.data.source), "max", (*every, *own)
-        if config.evaluate.generate:
-            return "answer_accuracy", "max", (*every, *arithmetic.SCALARS)
-    # a whole solution that is right in every token is one that greedy decoding gives
-    return ("exact", "max", every) if kind and not compressing else ("loss", "min", every)
-
-
-def _answers(config: CompressionConfig) -> bool:
-    """Tell whether whole answers follow what is read, and can be judged."""
-    asks = generated(config) == "arithmetic" or is_labelled(config.data)
-    return asks and not config.objective.reconstruct_only
 
 
 def _controlled(

@@ -17,7 +17,6 @@ from quincunx.recipes.compression.evaluate.batches import predictions
 from quincunx.recipes.compression.shaping import Shaping
 
 SEED = 0
-SCALARS = ("loss", "loss_se", "perplexity", "accuracy", "accuracy_top5", "exact")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ SEED = 0
 """Of positions that are drawn at evaluation: the same at every one."""
 GROUPS = 10
 """Ranges of lengths in the table, at most."""
-SCALARS = ("accuracy", "accuracy_se", "exact", "exact_se", "loss", "chance")
 
 
 @dataclass(frozen=True)
