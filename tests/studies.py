@@ -26,7 +26,7 @@ def sweep_of(
     folder: Path, ranges: Mapping[str, Any] = RATES, changes: Mapping[str, Any] | None = None, **settings: Any
 ) -> Any:
     """Return a sweep over the tiny config in `folder/study`, its runs six updates long."""
-    from quincunx.sweep.spec import open_sweep
+    from quincunx.sweep.reading.spec import open_sweep
 
     base = tiny({"budget": {"updates": 6}, "run.name": "study", **(changes or {})})
     return open_sweep({**base, "ranges": dict(ranges), "sweep": {"dir": str(folder / "study"), **settings}})
@@ -34,7 +34,7 @@ def sweep_of(
 
 def command_of(spec: Any, pause: float = 0.002) -> Callable[[Any], list[str]]:
     """Return the command that stands for `quincunx train`, `pause` being the seconds of an update."""
-    from quincunx.sweep.store import trial_path
+    from quincunx.sweep.storage.store import trial_path
 
     def command(run: Any) -> list[str]:
         end = [] if run.target is None else [f"budget.stop_at={run.target}"]
@@ -52,8 +52,8 @@ def work(
     real: bool = False,
 ) -> Any:
     """Work on a sweep in this process, and return how it stands; with `real`, runs are trained in earnest."""
-    from quincunx.sweep import worker
-    from quincunx.sweep.store import Store
+    from quincunx.sweep.running import worker
+    from quincunx.sweep.storage.store import Store
 
     store = Store.open(spec, host=host)
     try:
@@ -90,7 +90,7 @@ def end(process: BaseProcess, timeout: float = 60) -> int:
 
 def record_of(spec: Any) -> Any:
     """Return all that a sweep knows."""
-    from quincunx.sweep.store import Store
+    from quincunx.sweep.storage.store import Store
 
     store = Store.open(spec, begin=False)
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from quincunx.config import explain
 from quincunx.recipes import schemas
-from quincunx.sweep.described import BESIDE
+from quincunx.sweep.reading.described import BESIDE
 
 ROOT = Path(__file__).parents[1]
 

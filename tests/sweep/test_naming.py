@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from quincunx.errors import RunError
-from quincunx.sweep.naming import claim_number, folder_name
-from quincunx.sweep.space import canonical
+from quincunx.sweep.choosing.space import canonical
+from quincunx.sweep.naming import folder_name
 
 
 @pytest.mark.parametrize(
@@ -97,65 +93,3 @@ def test_different_settings_never_share_a_name(keys: list[str], data: st.DataObj
 def test_different_values_never_share_a_name(first: Any, second: Any) -> None:
     if canonical(first) != canonical(second):
         assert folder_name("s", 0, {"k": first}) != folder_name("s", 0, {"k": second})
-
-
-def test_numbers_pass_over_claims_and_folders(tmp_path: Path) -> None:
-    study = tmp_path / "deep" / "study"
-    assert claim_number(study, 0) == 0
-    (study / "exp_1_lr0.1").mkdir()
-    (study / "exp_3").mkdir()
-    (study / "exp_4.txt").write_text("a file is no run")
-    (study / "other_2_lr0.1").mkdir()
-    assert claim_number(study, 0, "exp") == 2
-    assert claim_number(study, 0, "exp") == 4
-    assert claim_number(study, 10, "exp") == 10
-    assert claim_number(study, 0, "exp") == 5
-    assert claim_number(study, 0) == 6
-    # What a run is called by whom is no regular expression, and a longer name is another name.
-    (study / "e.p_7").mkdir()
-    (study / "exp_two_8_x1").mkdir()
-    assert claim_number(study, 7, "exp") == 7
-    assert claim_number(study, 7, "exp") == 8
-    assert claim_number(study, 7, "e.p") == 9
-
-
-def test_without_a_name_the_first_number_of_any_folder_counts(tmp_path: Path) -> None:
-    for name in ("long_range_0_lr0.1", "x_1", "y_12_a_3_b", "trials", "2_x"):
-        (tmp_path / name).mkdir()
-    assert [claim_number(tmp_path) for _ in range(4)] == [2, 3, 4, 5]
-    assert claim_number(tmp_path, 12) == 13
-
-
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file.* cannot be written, so that no run can be numbered"):
-        claim_number(tmp_path / "file", 0)
-
-
-CLAIMING = """
-import sys, time
-from pathlib import Path
-from quincunx.sweep.naming import claim_number
-folder, start = Path(sys.argv[1]), Path(sys.argv[2])
-print("ready", flush=True)
-while not start.exists():
-    time.sleep(0.001)
-for _ in range(25):
-    print(claim_number(folder, 3, "run"))
-"""
-
-
-def test_eight_processes_never_claim_the_same_number(tmp_path: Path) -> None:
-    study, start = tmp_path / "study", tmp_path / "start"
-    (study / "run_5_lr0.1").mkdir(parents=True)
-    command = [sys.executable, "-c", CLAIMING, str(study), str(start)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-    start.touch()
-    claimed = [[int(line) for line in worker.communicate()[0].splitlines()] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 8
-    assert sorted(number for own in claimed for number in own) == [3, 4, *range(6, 204)]
-    assert all(own == sorted(own) for own in claimed)
-    assert len(list((study / ".numbers").iterdir())) == 200

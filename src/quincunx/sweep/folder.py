@@ -12,12 +12,12 @@ from typing import Any
 from quincunx.errors import RunError
 from quincunx.runs import read_json
 from quincunx.runs.files import to_json, write_atomically
-from quincunx.sweep.continuing import compatible
+from quincunx.sweep.choosing.space import Listed
+from quincunx.sweep.reading.continuing import compatible
+from quincunx.sweep.reading.spec import Spec, restore
 from quincunx.sweep.records import SweepRecord
 from quincunx.sweep.report import Facts, RangeFact, write_sweep_report
-from quincunx.sweep.space import Listed
-from quincunx.sweep.spec import Spec, restore
-from quincunx.sweep.store import Store
+from quincunx.sweep.storage.store import Store
 
 SWEEP = "sweep.json"
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from quincunx.sweep.choosing.sampling import point_of
+from quincunx.sweep.choosing.space import Point, canonical
 from quincunx.sweep.naming import folder_name
+from quincunx.sweep.reading.spec import Spec
 from quincunx.sweep.records import SweepRecord
-from quincunx.sweep.sampling import point_of
 from quincunx.sweep.settings import BY_NUMBER
-from quincunx.sweep.space import Point, canonical
-from quincunx.sweep.spec import Spec
 
 MEASURED = 12
 """So many configurations are measured at most, spread evenly over all."""

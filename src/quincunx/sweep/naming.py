@@ -1,22 +1,13 @@
-"""Names of run folders as guide 003 writes them, and their numbers, each claimed by one process only.
-
-`<name>_<number>_<key><value>_<key><value>...`: what the guide's tool does, without its two faults (names beyond what
-file systems take, and two processes that find the same number free).
+"""Names of run folders as guide 003 writes them: `<name>_<number>_<key><value>_<key><value>...`, within what file
+systems take, and never the same for other settings. Their numbers are given out by the storage.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
-
-from quincunx.errors import RunError
-
-MARKERS = ".numbers"
-"""Folder of empty files, one for each number that was ever claimed."""
 
 UNFIT = re.compile(r"[^\w.+=:@%~^-]")
 """Spaces, brackets, quotes, commas and slashes, as in the guide, and what else a shell or a file system may mistake."""
@@ -53,47 +44,6 @@ def folder_name(name: str, number: int, settings: Mapping[str, Any], limit: int 
             break
         body += part
     return body + ending
-
-
-def claim_number(folder: Path, at_least: int = 0, name: str | None = None) -> int:
-    """Claim a number for a run: the lowest from `at_least` on that no process has claimed and no folder bears.
-
-    Args:
-        folder: Where the run folders lie; made if it is not there.
-        at_least: Where to begin.
-        name: The word that the run folders begin with. None: the first number between underscores counts in every
-            folder's name.
-
-    Raises:
-        RunError: The folder cannot be written.
-    """
-    markers = folder / MARKERS
-    try:
-        markers.mkdir(parents=True, exist_ok=True)
-        taken = _numbers_of(folder, name) | {int(entry.name) for entry in markers.iterdir() if entry.name.isdecimal()}
-        number = at_least
-        while True:
-            if number not in taken and _claim(markers / str(number)):
-                return number
-            number += 1
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or markers} cannot be written, so that no run can be numbered: {error.strerror}"
-        ) from error
-
-
-def _claim(marker: Path) -> bool:
-    try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except FileExistsError:  # another process was faster
-        return False
-    return True
-
-
-def _numbers_of(folder: Path, name: str | None) -> set[int]:
-    pattern = re.compile(r".*?_(\d+)(?:_|$)" if name is None else rf"{re.escape(name)}_(\d+)(?:_|$)", re.ASCII)
-    found = (pattern.match(entry.name) for entry in folder.iterdir() if entry.is_dir())
-    return {int(match[1]) for match in found if match}
 
 
 def _text(value: Any) -> str:

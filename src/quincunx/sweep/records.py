@@ -112,3 +112,15 @@ class SweepRecord:
             for run in self.runs
             if run.same_as is None  # what takes over an outcome made no update of its own
         )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What no record tells."""
+
+    more: bool
+    """There are configurations that have no trial yet."""
+    orphans: frozenset[int] = frozenset()
+    """Runs whose worker is gone."""
+    elsewhere: frozenset[int] = frozenset()
+    """Runs whose folder is on a machine that is at work itself: they are left to it."""

@@ -142,7 +142,7 @@ def check(options: argparse.Namespace) -> int:
 
 def _check_sweep(options: argparse.Namespace, read: Draft) -> int:
     """Say what is wrong with a config of many runs."""
-    from quincunx.sweep.spec import open_draft
+    from quincunx.sweep.reading.spec import open_draft
 
     spec = open_draft(read, options.task, strict=options.strict)
     for problem in spec.warnings:
@@ -164,7 +164,7 @@ def explain(options: argparse.Namespace) -> int:
     from quincunx.config import explain
     from quincunx.errors import UsageError
     from quincunx.recipes import RECIPES, schema_of, schemas
-    from quincunx.sweep.described import BESIDE
+    from quincunx.sweep.reading.described import BESIDE
 
     if options.recipe is not None and options.recipe not in RECIPES:
         raise UsageError(f"there is no recipe {options.recipe!r}; there are: {', '.join(RECIPES)}")
@@ -243,7 +243,7 @@ def _converted(options: argparse.Namespace) -> tuple[Loaded, str]:
         loaded = load_named(options)
         return loaded, to_yaml(loaded.config, full=options.full, comments=False, keep=explicit_paths(loaded))
 
-    from quincunx.sweep.spec import beside_text, open_draft, run_text
+    from quincunx.sweep.reading.spec import beside_text, open_draft, run_text
 
     loaded = open_draft(read, options.task, strict=options.strict, check_all=False).base
     return loaded, run_text(loaded, read, full=options.full) + "\n" + beside_text(read)

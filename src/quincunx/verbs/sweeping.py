@@ -10,8 +10,8 @@ from quincunx.verbs.common import Adder, aligned, group, say, say_error
 
 if TYPE_CHECKING:
     from quincunx.sweep.folder import Opened
+    from quincunx.sweep.reading.spec import Spec
     from quincunx.sweep.records import RunRecord, SweepRecord
-    from quincunx.sweep.spec import Spec
 
 WORDS = ("run", "work", "report", "-h", "--help")
 
@@ -48,7 +48,7 @@ def with_run(arguments: list[str]) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     """Run a sweep, or say what would be run."""
     from quincunx.sweep.folder import begin
-    from quincunx.sweep.spec import open_sweep
+    from quincunx.sweep.reading.spec import open_sweep
 
     ranges, changes = _apart(options.overrides)
     spec = open_sweep(options.config, ranges, changes, task=options.task, strict=options.strict)
@@ -65,7 +65,7 @@ def work(options: argparse.Namespace) -> int:
     """Join a sweep by its folder."""
     from quincunx.errors import UsageError
     from quincunx.sweep.folder import Opened, reopen
-    from quincunx.sweep.store import Store
+    from quincunx.sweep.storage.store import Store
 
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers is {options.workers}: runs at once, 1 or more")
@@ -78,7 +78,7 @@ def report(options: argparse.Namespace) -> int:
     """Write a sweep's report."""
     from quincunx.sweep.folder import reopen
     from quincunx.sweep.folder import report as write
-    from quincunx.sweep.store import Store
+    from quincunx.sweep.storage.store import Store
 
     spec = reopen(Path(options.folder), **({} if options.storage is None else {"storage": options.storage}))
     store = Store.open(spec, begin=False)
@@ -143,7 +143,7 @@ def _dry_run(spec: Spec) -> int:
 def _known(spec: Spec) -> SweepRecord | None:
     """Return what is known of a sweep that was begun, None where none was."""
     from quincunx.sweep.folder import SWEEP
-    from quincunx.sweep.store import Store
+    from quincunx.sweep.storage.store import Store
 
     if not (spec.dir / SWEEP).is_file():
         return None
@@ -156,7 +156,7 @@ def _known(spec: Spec) -> SweepRecord | None:
 
 def _work(opened: Opened, allowed: list[str]) -> int:
     from quincunx.sweep.folder import report as write
-    from quincunx.sweep.worker import run as work_on
+    from quincunx.sweep.running.worker import run as work_on
 
     spec, store = opened.spec, opened.store
     for note in opened.notes:
@@ -194,8 +194,8 @@ def _tell(spec: Spec, kind: str, run: RunRecord) -> None:
 
 
 def _say_standing(spec: Spec, record: SweepRecord) -> None:
+    from quincunx.sweep.report.results import again, table
     from quincunx.sweep.report.texts import standing, verdict
-    from quincunx.sweep.results import again, table
 
     results = table(record, spec.goal)
     say(standing(record, results))

@@ -11,7 +11,7 @@ import pytest
 from quincunx.sweep.records import SweepRecord, TrialRecord
 from quincunx.sweep.report import RangeFact
 from quincunx.sweep.report.importance import Importance, importance
-from quincunx.sweep.results import table
+from quincunx.sweep.report.results import table
 from sweep_results_made import sweep, trial
 
 RANGES = (

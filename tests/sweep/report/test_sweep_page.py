@@ -17,7 +17,7 @@ from quincunx.sweep.records import SweepRecord, TrialRecord
 from quincunx.sweep.report import Facts, RangeFact, write_sweep_report
 from quincunx.sweep.report.parallel import parallel, shades
 from quincunx.sweep.report.pictures import COLOURED, curves_of, learning, mini, pareto
-from quincunx.sweep.results import table
+from quincunx.sweep.report.results import table
 from sweep_results_made import facts, realistic, realistic_facts, sweep, trial
 
 NASTY = "<script>alert('x')</script>\"&amp;"

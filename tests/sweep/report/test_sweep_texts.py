@@ -16,9 +16,9 @@ from quincunx.report.comparison import Estimate
 from quincunx.sweep.records import SweepRecord
 from quincunx.sweep.report import RangeFact
 from quincunx.sweep.report.importance import importance
+from quincunx.sweep.report.results import table
 from quincunx.sweep.report.texts import COLUMNS, csv_text, markdown, remarks, standing, verdict
 from quincunx.sweep.report.values import Facts, label, sensible, short_names, spelt, with_interval
-from quincunx.sweep.results import table
 from sweep_results_made import facts, realistic, realistic_facts, sweep, trial
 
 

@@ -8,9 +8,9 @@ from quincunx.runs.files import write_atomically
 from quincunx.sweep.records import SweepRecord
 from quincunx.sweep.report.importance import importance
 from quincunx.sweep.report.page import page
+from quincunx.sweep.report.results import table
 from quincunx.sweep.report.texts import csv_text, markdown
 from quincunx.sweep.report.values import Facts, RangeFact
-from quincunx.sweep.results import table
 
 __all__ = ["Facts", "RangeFact", "write_sweep_report"]
 

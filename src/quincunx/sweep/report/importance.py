@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quincunx.sweep.records import SweepRecord
+from quincunx.sweep.report.results import Goal, Results
 from quincunx.sweep.report.values import RangeFact
-from quincunx.sweep.results import Goal, Results
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -15,6 +15,7 @@ from quincunx.sweep.records import SweepRecord
 from quincunx.sweep.report.importance import Importance
 from quincunx.sweep.report.parallel import parallel
 from quincunx.sweep.report.pictures import COLOURED, bars, learning, mini, mini_axis, pareto
+from quincunx.sweep.report.results import Results, Row
 from quincunx.sweep.report.style import STEPS, SWEEP_STYLE
 from quincunx.sweep.report.texts import (
     VERDICTS,
@@ -41,7 +42,6 @@ from quincunx.sweep.report.values import (
     spelt,
     with_interval,
 )
-from quincunx.sweep.results import Results, Row
 
 OPEN = 25
 """Rows of a table that are seen at once; the rest is folded."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from quincunx.report.draw import Axis, logarithmic_ticks, short, ticks
+from quincunx.sweep.report.results import Results, Row
 from quincunx.sweep.report.style import CROWDED, STEPS
 from quincunx.sweep.report.values import (
     NOT_SET,
@@ -27,7 +28,6 @@ from quincunx.sweep.report.values import (
     short_names,
     spoken_row,
 )
-from quincunx.sweep.results import Results, Row
 
 WIDTH, LEFT, RIGHT = 1040, 22, 96
 TOP, FLOOR = 44, 330

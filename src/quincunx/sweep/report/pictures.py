@@ -12,9 +12,9 @@ from quincunx.report.curves import thin
 from quincunx.report.draw import Axis, logarithmic_ticks, short, ticks
 from quincunx.report.markup import amount, duration
 from quincunx.sweep.report.importance import Importance
+from quincunx.sweep.report.results import Results, Row
 from quincunx.sweep.report.style import CROWDED
 from quincunx.sweep.report.values import Facts, cut, printable, sensible, short_names, spelt, spoken_row
-from quincunx.sweep.results import Results, Row
 
 COLOURED = 12
 """Learning curves that stand out; the others are drawn faintly."""

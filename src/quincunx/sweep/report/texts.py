@@ -11,6 +11,7 @@ from typing import Any
 from quincunx.report.markup import amount, duration, number
 from quincunx.sweep.records import SweepRecord
 from quincunx.sweep.report.importance import Importance
+from quincunx.sweep.report.results import Results, Row, again, fresh_seed
 from quincunx.sweep.report.values import (
     NOT_SET,
     Facts,
@@ -20,7 +21,6 @@ from quincunx.sweep.report.values import (
     printable,
     with_interval,
 )
-from quincunx.sweep.results import Results, Row, again, fresh_seed
 
 SHOWN = 50
 """Rows of the Markdown table; results.csv has all."""

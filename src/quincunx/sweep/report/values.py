@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from quincunx.report.comparison import Estimate
 from quincunx.report.markup import number
-from quincunx.sweep.results import Goal, Results, Row
+from quincunx.sweep.report.results import Goal, Results, Row
 
 NOT_SET = "not set"
 """Said of a setting whose range does not act in a configuration."""

@@ -1,0 +1,1 @@
+"""Which configurations a sweep tries: its ranges as mathematics, and the samplers."""

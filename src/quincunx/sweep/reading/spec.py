@@ -1,0 +1,456 @@
+"""What a sweep is: its config, its ranges and its settings, read, checked and put together; and kept for later.
+
+The configs of its runs are made from it: the config's files, the values of a point laid over them, then everything as
+for any config, so that references, defaults and checks see the values of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from quincunx.config import beside
+from quincunx.config.check import check
+from quincunx.config.compare import HARMLESS, flat, within
+from quincunx.config.document import ConfigError, Document, Problem
+from quincunx.config.layers import read_source
+from quincunx.config.load import Draft, Loaded, draft, explicit_paths, finish
+from quincunx.config.paths import KeyPath, dotted, is_mapping
+from quincunx.config.read import FORMS, read_text
+from quincunx.config.schema import lookup
+from quincunx.config.suggest import closest
+from quincunx.config.write import canonical, literal, scalar, to_yaml, yaml_text
+from quincunx.errors import UsageError
+from quincunx.recipes import schemas
+from quincunx.sweep.choosing.space import Point, Range, Space
+from quincunx.sweep.reading.checking import Tried, check_space, lasting_errors, warnings_of
+from quincunx.sweep.reading.laying import AT, changes_of, plain_changes
+from quincunx.sweep.reading.meaning import Meaning, Names
+from quincunx.sweep.reading.passwords import scrubbed, without_password
+from quincunx.sweep.reading.ranges import read_ranges
+from quincunx.sweep.records import RunRecord
+from quincunx.sweep.settings import SCHEMA, Sweep
+
+Goal = Literal["max", "min"]
+
+FORMAT = 1
+"""Of snapshots; counted up when an older one cannot be read any more."""
+
+FOLDERS = ("root", "version")
+"""Settings of `run` that say where a run's folder is made, which the sweep says."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A sweep."""
+
+    dir: Path
+    """Its folder."""
+    name: str
+    """The word that the folders of its runs begin with."""
+    settings: Sweep
+    """The section `sweep`, the sampler decided."""
+    space: Space
+    sampler: str
+    metric: str | None
+    """`split/name` that is compared; None where the recipe names none."""
+    goal: Goal
+    base: Loaded = field(compare=False)
+    """The config without its ranges; where it is none without them, with the values of the first combination."""
+    seed: int | None
+    """The config's; None: to be drawn once and kept."""
+    warnings: list[Problem] = field(compare=False)
+    notes: list[str] = field(compare=False)
+    """What was decided without being asked, in sentences."""
+    ranged: tuple[str, ...]
+    """The ranged settings under their present names, in the order of the file."""
+    ranges: Document = field(repr=False, compare=False)
+    """The root keys `ranges` and `sweep` as read."""
+    draft: Draft = field(repr=False, compare=False)
+    task: str | None = None
+
+    def load(self, point: Point, seed: int | None = None, **changes: Any) -> Loaded:
+        """Return the config of a run; a value that it does not accept is told at its place in the ranges.
+
+        Args:
+            point: A combination.
+            seed: In place of the config's.
+            changes: Further settings by dotted path, for example `**{"run.dir": folder}`, which takes the place of
+                `run.root`.
+
+        Raises:
+            ConfigError: The combination is contradictory.
+        """
+        more = {**({} if seed is None else {"seed": seed}), **changes}
+        read = _without_folders(self.draft) if "run.dir" in changes else self.draft
+        return finish(read, [*changes_of(self.ranges, self.space, point), *plain_changes(more)])
+
+    def hash_of(self, loaded: Loaded) -> str:
+        """Return what tells the runs of this sweep apart; see `config_hash`."""
+        return config_hash(loaded, self.ranged)
+
+    def config_text(self) -> str:
+        """Return the config's own settings as YAML; see `run_text`."""
+        return run_text(self.base, self.draft)
+
+    def ranges_text(self) -> str:
+        """Return the ranges, and the settings of the sweep that are set, as YAML; without a password."""
+        return yaml_text(_beside(self.ranges))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return plain containers from which `restore` makes an equal sweep without the files; without a password."""
+        sources = [layer.places[()].value.source for layer in self.draft.layers]
+        changes = [
+            f"~{dotted(each.path)}"
+            if each.kind == "delete"
+            else f"{dotted(each.path)}{'+' if each.kind == 'append' else ''}={scalar(each.value)}"
+            for each in self.draft.changes
+        ]
+        settings = self.settings.model_dump(by_alias=True)
+        return {
+            "format": FORMAT,
+            "recipe": self.base.schema.name,
+            "dir": str(self.dir),
+            "name": self.name,
+            "sampler": self.sampler,
+            "metric": self.metric,
+            "goal": self.goal,
+            "seed": self.seed,
+            "settings": settings | {"storage": without_password(self.settings.storage)},
+            **_beside(self.ranges),
+            "ranged": list(self.ranged),
+            "config": canonical(self.base.config),
+            "task": self.task,
+            "layers": [{"name": each.name, "text": scrubbed("\n".join(each.lines))} for each in sources],
+            "changes": changes,
+        }
+
+
+def open_sweep(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    ranges_file: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    task: str | None = None,
+    strict: bool = False,
+    check_all: bool = True,
+) -> Spec:
+    """Return the sweep of a config that has `ranges`, or of a config and a file of ranges.
+
+    Args:
+        source: The config, as for `quincunx.load`.
+        ranges_file: Ranges alone, or the root keys `ranges` and `sweep`.
+        overrides: Of the config, and of `ranges.` and `sweep.`.
+        task: Which block of a file with several tasks.
+        strict: Take warnings for errors.
+        check_all: Read the configurations; without it only names and forms are judged.
+
+    Raises:
+        ConfigError: With everything that is wrong with config, ranges and settings, each at its place.
+    """
+    further, problems = _read_ranges_file(ranges_file)
+    read = draft(source, overrides, schemas=schemas(), task=task, ranges=further)
+    read.stages.problems.extend(problems)
+    return _Opening(read, task, strict).open(check_all)
+
+
+def open_draft(read: Draft, task: str | None = None, *, strict: bool = False, check_all: bool = True) -> Spec:
+    """Return the sweep of a draft that has something beside its settings; arguments and errors as of `open_sweep`.
+
+    One with the section `sweep` alone, for a file of ranges to come, has a space without ranges here.
+    """
+    return _Opening(read, task, strict).open(check_all, alone=True)
+
+
+def run_text(base: Loaded, read: Draft, *, full: bool = False) -> str:
+    """Return a sweep's config, without what stands beside its settings, as YAML under present names.
+
+    References stay as they are written: they may lead to settings that are ranged. With `full` also defaults.
+    """
+    document = Document(literal(canonical(base.config, full=full, keep=explicit_paths(base))))
+    for path, value in read.document.leaves():
+        if "${" in scalar(value):
+            document.put(path, value)
+    return yaml_text(document.tree)
+
+
+def beside_text(read: Draft) -> str:
+    """Return what stands beside the settings as YAML, without a password; empty where nothing does."""
+    return "" if read.sweep is None else yaml_text(_beside(read.sweep))
+
+
+def restore(snapshot: Mapping[str, Any]) -> Spec:
+    """Return the sweep that a snapshot is of; the files that it was read from are not looked at.
+
+    Raises ConfigError where the snapshot is of another version that meant something else by its settings.
+    """
+    layers: list[Document] = []
+    for each in snapshot["layers"]:
+        form = FORMS.get(Path(each["name"]).suffix.lower(), "yaml")
+        layer = read_text(each["text"], each["name"], form)
+        for root in ("base", *beside.ROOTS):
+            if layer.has((root,)):
+                layer.delete((root,))
+        layers.append(layer)
+    read = draft(layers, snapshot["changes"], schemas=schemas(), task=snapshot["task"])
+    tree = {root: snapshot[root] for root in beside.ROOTS if root in snapshot}
+    ranges = read_text(yaml_text(tree), "ranges.yaml", "yaml")
+    decided = ranges.copy()
+    for key in ("dir", "sampler"):
+        decided.put(("sweep", key), snapshot[key])
+    spec = _Opening(replace(read, sweep=decided), snapshot["task"], False).open(False)
+    return replace(
+        spec,
+        ranges=ranges,
+        name=snapshot["name"],
+        settings=Sweep.model_validate(snapshot["settings"]),
+        metric=snapshot["metric"],
+        goal=snapshot["goal"],
+        seed=snapshot["seed"],
+    )
+
+
+def config_hash(config: Any, ranged: Collection[str] = ()) -> str:
+    """Return 16 hexadecimal digits that are the same for configs that give the same run.
+
+    Where a run is written, how it is logged and on what it computes makes no difference (`config.compare.HARMLESS`),
+    but for the `ranged` settings: whoever ranges one of these wants to see the difference.
+    """
+    tree = canonical(config.config if isinstance(config, Loaded) else config)
+    kept = {
+        path: value
+        for path, value in flat(tree)
+        if not within(path, HARMLESS) or any(path == each or path.startswith(f"{each}.") for each in ranged)
+    }
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def trial_file(spec: Spec, run: RunRecord, settings: Mapping[str, Any], point: Point) -> str:
+    """Return the config of a run as the text of a file that `quincunx train` takes: explicit settings, seed, folder."""
+    loaded = spec.load(point, run.seed, **{"run.dir": str(spec.dir / run.folder)})
+    values = ", ".join(f"{key}={scalar(value)}" for key, value in settings.items())
+    head = [
+        f"Run {run.number} of the sweep in {spec.dir}: trial {run.trial}, replicate {run.replicate}, seed {run.seed}.",
+        f"Its values of the ranges: {values}",
+        "Written by quincunx sweep; the run folder's own config.yaml has everything decided.",
+    ]
+    comments = "".join(f"# {line}\n" for line in head)
+    return comments + to_yaml(loaded.config, keep=explicit_paths(loaded))
+
+
+class _Opening:
+    """Puts a sweep together and collects what is wrong."""
+
+    def __init__(self, read: Draft, task: str | None, strict: bool) -> None:
+        self.read = read
+        self.task = task
+        self.strict = strict
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.notes: list[str] = []
+        self.names = Names(read.schema)
+        self.document = read.sweep.copy() if read.sweep is not None else Document({})
+
+    def open(self, check_all: bool, *, alone: bool = False) -> Spec:
+        ranges, self.problems = read_ranges(self.document, AT, self.names)
+        without = alone and not self.document.has(AT)
+        broken = bool(self.read.stages.problems)  # what can be read of a file may be less than what stands in it
+        if not self.document.has(AT) or (broken and not self.document.get(AT)):
+            self.problems = []
+        if not self.document.has(AT) and not without and not broken:
+            remedy = "give a second file, or write in the config: ranges: {optimizer.learning_rate: [1e-3, 1e-4]}"
+            self.problems = [Problem("error", AT, None, "there are no ranges to sweep over", remedy)]
+        single, errors = self._alone()
+        section = self._section()
+        settings = self._settings(section, ranges)
+        self.warnings = [] if without else self.warnings  # which sampler there will be is not known yet
+        meaning = Meaning(self.names, self.document, AT, ranges)
+        meaning.check_keys(settings.n_seeds, settings.pruner in ("asha", "hyperband"))
+        meaning.check_overrides(self.read.changes, self.task, self.read.nested)
+        acting = meaning.conditions(None if single is None else single.config, self.read.document)
+        exclusions = meaning.exclusions(settings.exclude, section, acting)
+        self.problems += meaning.problems
+        if not acting and not self.problems and not broken and self.document.has(AT):
+            message = "no range acts, so there is nothing to sweep over"
+            self.problems.append(Problem("error", AT, self.document.mark(AT), message, "; ".join(meaning.notes)))
+        if self.problems or without:
+            # what a range will set is not wrong yet
+            errors = [each for each in errors if not meaning.touches(each.path)]
+        if self.problems or (without and errors):
+            raise ConfigError(list(dict.fromkeys([*errors, *self.problems])))
+        space = Space(acting, tuple(exclusions))
+        self._check_excluded(space, section)
+        tried = Tried()
+        load = lambda point: finish(self.read, list(changes_of(self.document, space, point)))  # noqa: E731
+        if lasting := lasting_errors(space, load, errors):
+            raise ConfigError(lasting)
+        if not without and (check_all or single is None):
+            tried = check_space(space, self.document, load, grid=settings.sampler == "grid")
+            self.problems += tried.problems
+        if single is None and not tried.good:
+            raise ConfigError(self.problems)
+        base = single or tried.good[0][1]
+        metric, goal = self._metric(settings, section, [loaded for _, loaded in tried.good] or [base])
+        self.warnings += warnings_of(tried, space, self.document) if tried.good else base.warnings
+        if self.strict:
+            self.problems += [replace(each, severity="error") for each in self.warnings]
+        if self.problems:
+            raise ConfigError([*self.problems, *([] if self.strict else self.warnings)])
+        kept = {one.name for one in space.ranges}
+        return Spec(
+            dir=self._dir(settings),
+            name=base.config.run.name or "-".join(filter(None, (base.schema.name, lookup(base.config, "task")))),
+            settings=settings,
+            space=space,
+            sampler=settings.sampler or "grid",
+            metric=metric,
+            goal=goal,
+            base=base,
+            seed=base.config.seed,
+            warnings=self.warnings,
+            notes=list(dict.fromkeys([*base.notes, *meaning.notes, *tried.notes])),
+            ranged=tuple(dotted(path) for path, (one, _) in meaning.owners.items() if one.name in kept),
+            ranges=self.document,
+            draft=self.read,
+            task=self.task,
+        )
+
+    def _alone(self) -> tuple[Loaded | None, Sequence[Problem]]:
+        """Return the config without ranges, or what is wrong with it."""
+        try:
+            return finish(self.read), ()
+        except ConfigError as error:
+            return None, [each for each in error.problems if each.severity == "error"]
+
+    def _section(self) -> Document:
+        """Return the section `sweep` alone, its references resolved in the config."""
+        section = Document({"sweep": {}})
+        if not self.document.has(("sweep",)):
+            return section
+        whole = self.read.document.copy()
+        whole.graft(("sweep",), self.document, ("sweep",))
+        stages = self.read.stages.copy()
+        before = len(stages.problems)
+        resolved = stages.interpolate(whole, self.read.schema)
+        self.problems += [each for each in stages.problems[before:] if each.path[:1] == ("sweep",)]
+        if resolved.has(("sweep",)):
+            section.graft(("sweep",), resolved, ("sweep",))
+        return section
+
+    def _settings(self, section: Document, ranges: Sequence[Range]) -> Sweep:
+        """Return the checked section; the sampler is decided, and written into it."""
+        endless = [one for one in ranges if one.count is None]
+        at: KeyPath = ("sweep", "sampler")
+        if is_mapping(section.get(("sweep",))) and (not section.has(at) or section.get(at) is None):
+            place = self.document.places.get((*AT, endless[0].name)) if endless else None
+            section.put(at, "random" if endless else "grid", place)
+        checked = check(section, SCHEMA)
+        self.problems += [each for each in checked.problems if each.severity == "error"]
+        self.warnings += [each for each in checked.problems if each.severity == "warning"]
+        settings: Sweep = checked.config.sweep if checked.config is not None else Sweep()
+        if settings.sampler == "grid":
+            for one in endless:
+                path: KeyPath = (*AT, one.name)
+                message = f"`{one.name}` is a span without points, and sweep.sampler is grid"
+                remedy = "give it `n` (points, both ends among them) or `step`, or choose another sweep.sampler"
+                self.problems.append(Problem("error", path, self.document.mark(path), message, remedy))
+        return settings
+
+    def _check_excluded(self, space: Space, section: Document) -> None:
+        if not space.finite or not space.exclusions:
+            return
+        try:
+            next(space.grid())
+        except UsageError:
+            at: KeyPath = ("sweep", "exclude")
+            remedy = "remove one of them, or give a range more values"
+            problem = Problem("error", at, section.mark(at), "sweep.exclude leaves out every combination", remedy)
+            raise ConfigError([problem]) from None
+
+    def _metric(self, settings: Sweep, section: Document, configs: Sequence[Loaded]) -> tuple[str | None, Goal]:
+        """Return what is compared, known without data."""
+        measure = self.read.schema.metrics
+        if measure is None:
+            return settings.metric, settings.goal or "max"
+        found = [(measure(each.config), each.config) for each in configs]
+        chosen = dict.fromkeys(metrics.chosen(config) for metrics, config in found)
+        at: KeyPath = ("sweep", "metric")
+        if settings.metric is None:
+            if len(chosen) > 1:
+                names = " and ".join(f"{metric} ({goal})" for metric, goal in chosen)
+                message = f"the configurations choose their best checkpoints by different metrics: {names}"
+                remedy = "set sweep.metric to one that all of them have"
+                self.problems.append(Problem("error", at, self.document.mark(AT), message, remedy))
+            return next(iter(chosen))
+        split, _, name = settings.metric.partition("/")
+        for metrics, _ in found if split in ("dev", "test") else ():
+            if name not in metrics.names:
+                near = closest(name, metrics.names)
+                remedy = f"did you mean {split}/{near[0]}?" if near else f"there are: {', '.join(metrics.names)}"
+                message = f"sweep.metric is {settings.metric}, which the runs do not measure"
+                self.problems.append(Problem("error", at, section.mark(at, key=False), message, remedy))
+                break
+        goals = dict(chosen.keys())
+        return settings.metric, settings.goal or goals.get(settings.metric) or found[0][0].goal_of(settings.metric)
+
+    def _dir(self, settings: Sweep) -> Path:
+        if settings.dir is not None:
+            return Path(settings.dir).expanduser()
+        # as the files have it: a recipe may make the folder of a run of these
+        resolved = self.read.stages.copy().interpolate(self.read.document, self.read.schema)
+        root, name, own = (
+            resolved.get(("run", key)) if resolved.has(("run", key)) else None for key in ("root", "name", "dir")
+        )
+        if own is not None:
+            return Path(f"{own}-sweep").expanduser()
+        if root is not None and name is not None:
+            return Path(root, name).expanduser()
+        return Path(root or "runs", f"{name or self.read.schema.name}-sweep").expanduser()
+
+
+def _read_ranges_file(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None,
+) -> tuple[list[Document], list[Problem]]:
+    """Return the layers of a file of ranges, each with the root keys `ranges` and `sweep`, and what is wrong."""
+    if source is None:
+        return [], []
+    problems: list[Problem] = []
+    try:
+        layers = read_source(source)
+    except ConfigError as error:
+        problems, layers = list(error.problems), list(error.salvaged)
+    found: list[Document] = []
+    for layer in layers:
+        own = beside.take_out(layer)
+        if not own.tree:
+            own.graft(AT, layer)
+        elif strangers := [key for key in layer.tree if not str(key).startswith("_")]:
+            first: KeyPath = (strangers[0],)
+            message = f"`{strangers[0]}` stands beside `{next(iter(own.tree))}` in a file of ranges"
+            remedy = "a range goes below `ranges`, a setting of the sweep below `sweep`, all others into the config"
+            problems.append(Problem("error", first, layer.mark(first), message, remedy))
+        found.append(own)
+    return found, problems
+
+
+def _without_folders(read: Draft) -> Draft:
+    """Return a draft without what says where a run's folder is made."""
+    document = read.document.copy()
+    for key in FOLDERS:
+        if document.has(("run", key)):
+            document.delete(("run", key))
+    return replace(read, document=document)
+
+
+def _beside(document: Document) -> dict[str, Any]:
+    """Return the root keys `ranges` and `sweep` as plain containers, without a password."""
+    tree = document.copy().tree
+    if is_mapping(tree.get("sweep")) and isinstance(tree["sweep"].get("storage"), str):
+        tree["sweep"]["storage"] = without_password(tree["sweep"]["storage"])
+    return tree
