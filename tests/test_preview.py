@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import quincunx.preview
 from quincunx import train
 from quincunx.config.document import ConfigError
 from quincunx.config.load import load
-from quincunx.preview import preview
+from quincunx.preview import measure, preview
 from quincunx.recipes import schemas
 from recipes.compression.runs_made import config_of as compression_config
 from recipes.retrieval.collections_made import config_of as retrieval_config
@@ -44,3 +45,33 @@ def test_what_does_not_fit_the_data_is_told_without_training(tmp_path: Path) -> 
     source = compression_config(tmp_path, "run", {"schedule": {"kind": "cos", "warmup": 4}})
     with pytest.raises(ConfigError, match="warmup"):
         preview(load(source, schemas=schemas()))
+
+
+def test_a_run_is_timed_by_its_own_updates_or_by_a_part_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_collection(tmp_path / "data", train=48, test=12)
+    sources = [
+        retrieval_config(data, tmp_path / "run", tmp_path / "cache", budget__epochs=3),
+        compression_config(tmp_path, "run", {"budget.updates": 7, "update.accumulation": 2}),
+    ]
+    for source in sources:
+        loaded = load(source, schemas=schemas())
+        plan, _ = preview(loaded)
+        seen: list[int] = []
+        gradient = quincunx.preview.Step.gradient
+
+        def counting(self: object, update: int, batches: list, gradient=gradient, seen=seen) -> object:
+            seen.append(sum(len(batch) for batch in batches))
+            return gradient(self, update, batches)  # pyright: ignore
+
+        monkeypatch.setattr(quincunx.preview.Step, "gradient", counting)
+        whole = measure(loaded)
+        # an update has all of its examples, and of those that were timed the made-up ones came first
+        assert max(seen) == plan.batch_size * plan.accumulation and seen[0] == 2
+        assert whole.update is not None and whole.training == pytest.approx(whole.update * plan.total_updates)
+        assert whole.plan.to_json() == {**plan.to_json(), "memory": None}
+        seen.clear()
+        monkeypatch.setattr(quincunx.preview, "AFFORDABLE", 0.0)
+        part = measure(loaded)
+        assert seen == [2, 2] and part.update is not None
+        monkeypatch.undo()
+    assert not (tmp_path / "run").exists()

@@ -5,8 +5,9 @@ Data is read where only it tells how many examples there are; a recipe that decl
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,9 @@ from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded, explicit_paths
 from quincunx.config.plan import Plan, make_plan
 from quincunx.config.schema import lookup
-from quincunx.engine.experiment import Parts
+from quincunx.data.batch import Batch
+from quincunx.data.loader import Updates
+from quincunx.engine.experiment import Parts, order_of
 from quincunx.engine.footprint import count_parameters, estimate_memory
 from quincunx.engine.runtime import DTYPES, choose_dtype, find_device, seed_torch, start_runtime
 from quincunx.engine.step import Step
@@ -26,18 +29,21 @@ from quincunx.errors import RunError
 from quincunx.recipes import recipe_of
 from quincunx.seeds import address
 
-ENOUGH = 0.5
-"""Seconds of work from which an update's time is told; fewer examples than a batch's may be enough for that."""
+AFFORDABLE = 1.0
+"""Seconds that an update may take to be timed whole; of a longer one a part is timed."""
+
+TIMED = 8
+"""Updates that are timed whole."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long training takes, by a few updates on made-up examples."""
+    """How long training takes, by a few of its updates."""
 
     plan: Plan
     update: float | None
-    """Seconds of an update, without reading data and the optimizer's step; None where no examples can be made up. That
-    of as many examples as take long enough to tell, times as many as an update has."""
+    """Seconds of an update, without the optimizer's step; None where no part of one can be made up. A long update's is
+    that of some made-up examples, times as many as it has."""
 
     @property
     def training(self) -> float | None:
@@ -69,42 +75,56 @@ def preview(loaded: Loaded, allowed: Sequence[str] = ()) -> tuple[Plan, list[str
     return seen.plan.with_model(count_parameters(seen.parts), estimate_memory(seen.parts, seen.plan, dtype)), notes
 
 
-def measure(loaded: Loaded, allowed: Sequence[str] = ()) -> Pace:
-    """Return the plan of a config and the time of its updates on this machine.
-
-    Made-up examples are as long as the data's are in the mean where that is known, as long as they may be otherwise:
-    then the time is an upper bound.
+def measure(loaded: Loaded) -> Pace:
+    """Return the plan of a config and the time of its updates on this machine; its data is read.
 
     Raises:
         ConfigError, DataError: As for `preview`.
         RunError: The config's device is not there.
     """
-    seen = _look(loaded, allowed)
-    plan = seen.plan.with_model(count_parameters(seen.parts))
-    if seen.parts.sample is None:
-        return Pace(plan, None)
-    runtime = start_runtime(seen.config.compute)
+    recipe = recipe_of(loaded.schema.name)
+    config, _ = recipe.decide(loaded.config)
+    config = config if config.seed is not None else config.model_copy(update={"seed": 0})
+    runtime = start_runtime(config.compute)
     try:
-        seed = 0 if seen.config.seed is None else seen.config.seed
-        seed_torch(address(seed, "made-up examples"), runtime.device)
-        mean = plan.sizes.mean_length
-        length = plan.sizes.longest if mean is None else max(1, round(mean))
-        model, objective = seen.parts.model.to(runtime.device).train(), seen.parts.objective.to(runtime.device)
-        step = Step(model, objective, runtime, plan, seed)
-        step.gradient(0, [seen.parts.sample(min(2, plan.batch_size), length)])  # the first is slow
-        rows, seconds = min(2, plan.batch_size), 0.0
-        while True:
-            batch = seen.parts.sample(rows, length)
-            start = time.perf_counter()
-            step.gradient(rows, [batch])
-            if runtime.device.type == "cuda":
-                torch.cuda.synchronize(runtime.device)
-            seconds = time.perf_counter() - start
-            if seconds >= ENOUGH or rows == plan.batch_size:
-                return Pace(plan, seconds * plan.batch_size / rows * plan.accumulation)
-            rows = min(2 * rows, plan.batch_size)
+        seed_torch(address(config.seed, "initial weights"), runtime.device)
+        experiment = recipe.build(config, explicit_paths(loaded))
+        config, parts, source = experiment.config, experiment.parts, experiment.source
+        plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
+        plan = plan.with_model(count_parameters(parts))
+        step = Step(
+            parts.model.to(runtime.device).train(), parts.objective.to(runtime.device), runtime, plan, config.seed
+        )
+        lengths = source.lengths
+        mean = None if lengths is None else max(1, round(float(lengths.mean())))
+        seconds = None if parts.sample is None else _by_parts(step, plan, parts.sample, mean)
+        if seconds is not None and seconds > AFFORDABLE:
+            return Pace(plan, seconds)
+        order = order_of(config, experiment.sizes.train, lengths, config.seed, experiment.arrangement)
+        data = Updates(source, experiment.collate, order, config.seed)
+        times = [_timed(step, update, data[update]) for update in range(min(TIMED, plan.total_updates))]
+        return Pace(plan, statistics.median(times))
     finally:
         runtime.close()
+
+
+def _by_parts(step: Step, plan: Plan, sample: Callable[[int, int | None], Batch], length: int | None) -> float:
+    """Return about how long an update takes, from as few examples as tell."""
+    rows = min(2, plan.batch_size)
+    _timed(step, 0, [sample(rows, length)])  # the first is slow
+    while True:
+        seconds = _timed(step, rows, [sample(rows, length)])
+        if seconds > AFFORDABLE / 4 or rows == plan.batch_size:
+            return seconds * plan.batch_size / rows * plan.accumulation
+        rows = min(2 * rows, plan.batch_size)
+
+
+def _timed(step: Step, update: int, batches: Sequence[Batch | None]) -> float:
+    start = time.perf_counter()
+    step.gradient(update, batches)
+    if step.runtime.device.type == "cuda":
+        torch.cuda.synchronize(step.runtime.device)
+    return time.perf_counter() - start
 
 
 def _look(loaded: Loaded, allowed: Sequence[str]) -> _Seen:
