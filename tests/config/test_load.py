@@ -173,6 +173,14 @@ def test_the_recipe_may_come_from_an_override() -> None:
     assert refused({}, "recipe=short_range") == ["command line:1:8: there is no recipe `short_range`"]
 
 
+def test_an_unknown_section_of_the_command_line_is_placed_there(write: Any) -> None:
+    source = write("recipe: long_range\nseed: 1\n")
+    assert refused(source, "seed=2", "attentoin.deep.kind=x", "other.key=1") == [
+        "command line:2:1: unknown key `attentoin`",
+        "command line:3:1: unknown key `other`",
+    ]
+
+
 def test_references_reach_settings_under_any_name(guide: str) -> None:
     config = loaded(
         guide, "update.batch_size=${listops.model.num_head}", "run.note='${training.num_epochs} epochs'"

@@ -210,7 +210,9 @@ class _Judge:
             return
         shown = self.written.get(path, path)
         advice = self.vocabulary.advise(path, value) or self._of_another_recipe(path)
-        yield Problem("error", path, document.mark(path), *unknown_key(shown, path, value, self.vocabulary, advice))
+        # a section that only the command line names has no place of its own, but what was typed below it has
+        placed = next((known for known in document.places if known[: len(path)] == path), path)
+        yield Problem("error", path, document.mark(placed), *unknown_key(shown, path, value, self.vocabulary, advice))
 
     def _of_another_recipe(self, path: KeyPath) -> str:
         for other in self.others:
