@@ -27,13 +27,13 @@ from quincunx.config.write import yaml_text
 
 NAME = "sweep-asha"
 SEEDS = (1, 2, 3)
-UPDATES, FIRST, FACTOR = 540, 20, 3
+UPDATES, FIRST, FACTOR = 540, 60, 3
 BAR = 1 / 3
 
 STUDY: Mapping[str, Any] = {
     "recipe": "long_range",
     "task": "listops",
-    "data": {"train": 12000, "dev": 500, "test": 500}
+    "data": {"train": 12000, "dev": 2000, "test": 500}
     | {"min_length": 5, "max_length": 40, "max_depth": 4, "max_arguments": 5},
     "encoder": {"embedding_dim": 64, "hidden_dim": 128, "head_dim": 32, "num_heads": 2, "num_layers": 2}
     | {"vocab_size": 18, "max_seq_len": 64, "dropout": 0.0, "attention_dropout": 0.0},
@@ -78,7 +78,7 @@ def sweep(folder: Path, seed: int, pruner: str) -> Ended:
     first = min(done, key=lambda row: int(row["rank"]))
     chosen = ", ".join(str(first[name]) for name in STUDY["ranges"])
     seconds = sum(float(row["seconds"]) for row in rows)
-    return Ended(float(first["value"]), chosen, sum(int(row["updates"]) for row in rows), seconds / 3600)
+    return Ended(float(first["value"]), chosen, sum(int(row["update"]) for row in rows), seconds / 3600)
 
 
 def main() -> None:

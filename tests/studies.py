@@ -79,7 +79,7 @@ def start(
     return process
 
 
-def end(process: BaseProcess, timeout: float = 60) -> int:
+def end(process: BaseProcess, timeout: float = 240) -> int:
     """Wait for a worker and return its exit code (negative: the signal that killed it)."""
     process.join(timeout)
     if process.exitcode is None:
@@ -126,7 +126,7 @@ def optuna_states(spec: Any) -> list[str]:
     return [trial.state.name for trial in study.get_trials(deepcopy=False)]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

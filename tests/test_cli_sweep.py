@@ -13,6 +13,8 @@ import pytest
 from conftest import Said
 from quincunx import Run, load
 from quincunx.runs import read_json
+from quincunx.sweep.folder import begin
+from quincunx.sweep.reading.spec import open_sweep
 from runner import tiny
 
 Cli = Callable[..., Said]
@@ -68,7 +70,7 @@ def test_a_sweep_from_first_look_to_report(cli: Cli, work: Path) -> None:
     more = cli("sweep", "work", "found")
     assert more.code == 0 and "started" not in more.out
     listed = cli("sweep", write(work / "study.json", ranges={"optimizer.learning_rate": [*RATES, 0.1]}), "--dry-run")
-    assert listed.code == 0 and "0  done  found/study_0" in listed.out and "1 runs, " in listed.out
+    assert listed.code == 0 and "0  done  found/study_0" in listed.out and "1 new run, " in listed.out
     assert "2  found/study_2_optimizer.learning_rate0.1" in listed.out
     other = cli("sweep", write(work / "study.json", {"optimizer.weight_decay": 0.5}))
     assert other.code == 1 and "optimizer.weight_decay: " in other.err and "sweep.dir=FOLDER" in other.err
@@ -111,6 +113,17 @@ def test_samplers_that_learn_have_nothing_to_list(cli: Cli, work: Path) -> None:
     assert said.code == 2 and "set sweep.trials, sweep.updates or sweep.hours" in said.err
 
 
+def test_draws_that_will_be_refused_are_listed_as_such(cli: Cli, work: Path) -> None:
+    ranges = {"encoder.pooling": ["cls", "mean"], "attention.causal": [True, False]}
+    file = write(work / "study.json", ranges=ranges)
+    said = cli("sweep", file, "sweep.sampler=qmc", "sweep.trials=4", "--dry-run")
+    assert said.code == 0, said.err
+    refused = [line for line in said.out.splitlines() if "refused: the cls token comes first" in line]
+    listed = [line for line in said.out.splitlines() if " parameters" in line]
+    assert len(refused) == said.out.count("poolingcls_attention.causalTrue") >= 1
+    assert len(refused) + len(listed) == 4 and f"{len(listed)} runs, " in said.out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -123,6 +136,8 @@ def test_samplers_that_learn_have_nothing_to_list(cli: Cli, work: Path) -> None:
         (["plan", "study.json"], 2, "`ranges` makes this a sweep of many runs"),
         (["sweep", "study.json", "sweep.dir=study.json"], 1, "sweep.dir study.json is a file"),
         (["sweep", "study.json", "sweep.worker=2"], 2, "did you mean `workers`?"),
+        (["sweep", "study.json", "sweep.storage=mysql://me@host/db"], 2, "write postgresql://user@host/database"),
+        (["sweep", "study.json", "sweep.dir=study.json/deep"], 1, "study.json/deep cannot be made: Not a directory"),
     ],
 )
 def test_what_cannot_be_done_is_said(cli: Cli, work: Path, words: list[str], code: int, text: str) -> None:
@@ -130,6 +145,43 @@ def test_what_cannot_be_done_is_said(cli: Cli, work: Path, words: list[str], cod
     said = cli(*words)
     assert (said.code, text in said.err) == (code, True), said.err
     assert not (work / "found").exists() and not (work / "runs").exists()
+
+
+def test_the_folder_is_no_run_to_other_commands(cli: Cli, work: Path) -> None:
+    begin(open_sweep(write(work / "study.json"))).store.shut()
+    assert cli("runs", "list", "found").out == "no runs\n"
+    for words in (["report", "found"], ["train", "found"], ["evaluate", "found"]):
+        said = cli(*words)
+        assert said.code and not (work / "found/report.html").exists(), words
+    said = cli("sweep", "found")
+    assert said.code == 2 and "quincunx sweep work found goes on with it" in said.err
+
+
+def test_a_sweep_without_a_trial_may_become_another(cli: Cli, work: Path) -> None:
+    begin(open_sweep(write(work / "study.json"))).store.shut()
+    other = write(work / "study.json", ranges={"optimizer.weight_decay": [0.1]}, sweep={"dir": "found", "n_seeds": 2})
+    said = cli("sweep", other, "--dry-run")
+    assert said.code == 0 and "2 runs, " in said.out
+    opened = begin(open_sweep(other))
+    opened.store.shut()
+    assert opened.notes == [] and "weight_decay" in (work / "found/ranges.yaml").read_text(encoding="utf-8")
+
+
+def test_a_run_folder_is_a_config(cli: Cli, finished: Path, work: Path) -> None:
+    (work / "ranges.json").write_text('{"optimizer.learning_rate": [0.1]}', encoding="utf-8")
+    said = cli("sweep", finished, "ranges.json", "sweep.dir=found", "--dry-run")
+    assert said.code == 0 and "1 run, " in said.out, said.err
+
+
+def test_a_dry_run_refuses_what_the_run_would(cli: Cli, work: Path) -> None:
+    opened = begin(open_sweep(write(work / "study.json")))
+    with opened.store.lock():
+        opened.store.add_trial(opened.store.read())
+    opened.store.shut()
+    said = cli("sweep", write(work / "study.json", {"optimizer.weight_decay": 0.5}), "--dry-run")
+    assert said.code == 1 and "optimizer.weight_decay: " in said.err
+    said = cli("sweep", write(work / "study.json"), "--dry-run")
+    assert said.code == 0 and "1 new run, 1 begun before to go on with, " in said.out
 
 
 def test_a_run_is_no_place_for_a_sweep(cli: Cli, work: Path) -> None:

@@ -30,7 +30,19 @@ def test_no_room_is_too_large(path: Path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.name)
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+SWEEPS = [path for path in EXAMPLES if path.parent.name == "sweeps"]
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_every_example_of_a_sweep_is_a_good_one(path: Path):
+    from quincunx.sweep.reading.spec import open_sweep
+
+    spec = open_sweep(path, strict=True)
+    assert spec.space.size() and spec.metric
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path not in SWEEPS], ids=lambda path: path.name)
 def test_every_example_is_a_good_config(path: Path):
     from quincunx.config.load import load
 

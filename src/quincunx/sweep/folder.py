@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +21,8 @@ from quincunx.sweep.report import Facts, RangeFact, write_sweep_report
 from quincunx.sweep.storage.store import Store
 
 SWEEP = "sweep.json"
+BASE = "base.yaml"
+"""Not `config.yaml`: whatever has that is a run to all other commands."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Opened:
 
 
 def begin(spec: Spec) -> Opened:
-    """Make the folder of a sweep, or go on in it; `sweep.json`, `config.yaml` and `ranges.yaml` are in it afterwards.
+    """Make the folder of a sweep, or go on in it; `sweep.json`, `base.yaml` and `ranges.yaml` are in it afterwards.
 
     Raises:
         RunError: The folder is something else, was begun as another sweep, or cannot be written; or the storage cannot
@@ -44,11 +47,14 @@ def begin(spec: Spec) -> Opened:
     try:
         with store.lock():
             before = store.snapshot or _kept(spec.dir)
-            notes = compatible(before, spec) if before else []
+            # one without a trial, and without anybody at work who might make one, may still become another
+            begun = before is not None and (store.is_begun() or before["goal"] != spec.goal)
+            notes = compatible(before, spec) if before and begun else []
+            store.beat()
             snapshot = spec.snapshot()
             store.keep(snapshot)
             write_atomically(spec.dir / SWEEP, to_json(snapshot, indent=1) + b"\n")
-            write_atomically(spec.dir / "config.yaml", spec.config_text().encode())
+            write_atomically(spec.dir / BASE, spec.config_text().encode())
             write_atomically(spec.dir / "ranges.yaml", spec.ranges_text().encode())
     except BaseException:
         store.shut()
@@ -70,6 +76,22 @@ def reopen(folder: Path, **settings: Any) -> Spec:
     return replace(spec, settings=spec.settings.model_copy(update=settings))
 
 
+def known(spec: Spec) -> tuple[SweepRecord, list[str]] | None:
+    """Return what is known of a sweep that was begun, and what changed since; None where none was begun.
+
+    Raises:
+        RunError: As of `begin`.
+    """
+    before = _kept(spec.dir)
+    if before is None:
+        return None
+    store = Store.open(spec, begin=False)
+    try:
+        return store.read(), compatible(before, spec) if store.is_begun() else []
+    finally:
+        store.shut()
+
+
 def report(spec: Spec, record: SweepRecord) -> list[Path]:
     """Write the sweep's report, and return the paths of its files: the page first."""
     from importlib.metadata import version
@@ -86,7 +108,7 @@ def report(spec: Spec, record: SweepRecord) -> list[Path]:
         pruner=settings.pruner,
         n_seeds=settings.n_seeds,
         ranges=tuple(ranges),
-        command=f"quincunx sweep work {spec.dir}",
+        command=shlex.join(["quincunx", "sweep", "work", str(spec.dir)]),
         written=f"Written {now} by quincunx {version('quincunx')}.",
         value=settings.value,
         notes=tuple(spec.notes),
@@ -97,7 +119,7 @@ def report(spec: Spec, record: SweepRecord) -> list[Path]:
 def _check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"sweep.dir {folder} is a file; a sweep needs a folder of its own: give another sweep.dir")
-    if (folder / "checkpoints").exists() or ((folder / "config.yaml").exists() and not (folder / SWEEP).exists()):
+    if (folder / "checkpoints").exists() or (folder / "config.yaml").exists():
         raise RunError(f"sweep.dir {folder} is the folder of a run; give another sweep.dir")
 
 

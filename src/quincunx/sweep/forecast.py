@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from quincunx.config.document import ConfigError
 from quincunx.sweep.choosing.sampling import point_of
 from quincunx.sweep.choosing.space import Point, canonical
 from quincunx.sweep.naming import folder_name
@@ -32,6 +33,8 @@ class Expected:
     """Of training, evaluations apart."""
     measured: bool = False
     """These are its own; otherwise those of the measured configuration that is most like it."""
+    refused: str = ""
+    """Why its config is none, so that it will be refused when its turn comes."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,10 @@ def to_come(spec: Spec, record: SweepRecord) -> list[Expected]:
         settings = spec.space.settings(point)
         if spec.sampler == "grid" and canonical(settings) in seen:
             continue
+        refused = "" if spec.sampler == "grid" else _why_refused(spec, point)  # grids were read whole
         for replicate in range(spec.settings.n_seeds):
             folder = folder_name(spec.name, number, settings)
-            found.append(Expected(number, folder, settings, replicate))
+            found.append(Expected(number, folder, settings, replicate, refused=refused))
             number += 1
     return found
 
@@ -65,15 +69,20 @@ def to_come(spec: Spec, record: SweepRecord) -> list[Expected]:
 def costs(expected: Sequence[Expected], measure: Callable[[Mapping[str, Any]], Cost]) -> list[Expected]:
     """Return the runs with their costs: of some configurations measured, of the others as of the one most like them.
 
+    Those that will be refused have none.
+
     Args:
         expected: The runs.
         measure: Settings of a configuration -> what it takes.
     """
-    distinct = list({canonical(dict(each.settings)): each.settings for each in expected}.values())
+    distinct = list({canonical(dict(each.settings)): each.settings for each in expected if not each.refused}.values())
     step = max(1, -(-len(distinct) // MEASURED))
     known = [(settings, measure(settings)) for settings in distinct[::step]]
     found: list[Expected] = []
     for each in expected:
+        if each.refused:
+            found.append(each)
+            continue
         near, cost = max(known, key=lambda other: _alike(each.settings, other[0]))
         own = canonical(dict(near)) == canonical(dict(each.settings))
         found.append(
@@ -103,6 +112,14 @@ def _points(spec: Spec, known: int) -> Iterator[Point]:
     elif spec.sampler in BY_NUMBER and spec.settings.trials is not None:
         for number in islice(range(spec.settings.trials), known, None):
             yield point_of(spec.space, spec.sampler, spec.settings.seed, number)
+
+
+def _why_refused(spec: Spec, point: Point) -> str:
+    try:
+        spec.load(point)
+    except ConfigError as error:
+        return next((each.message for each in error.problems if each.severity == "error"), str(error))
+    return ""
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:

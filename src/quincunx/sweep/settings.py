@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -100,6 +101,16 @@ class SweepOf(Section):
 
 
 RULES: tuple[Rule, ...] = (
+    Rule(
+        name="storage-elsewhere",
+        paths=("sweep.storage",),
+        applies=lambda config: (
+            config.sweep.storage is not None and re.match(r"postgresql(\+\w+)?://", config.sweep.storage) is None
+        ),
+        message="sweep.storage is no URL of a PostgreSQL database",  # never with its value, which may hold a password
+        remedy="write postgresql://user@host/database, or leave it out for a file in the sweep's folder",
+        failing={"sweep.storage": "mysql://user@host/database"},
+    ),
     Rule(
         name="goal-without-metric",
         paths=("sweep.goal",),

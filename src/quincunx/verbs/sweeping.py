@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quincunx.verbs.common import Adder, aligned, group, say, say_error
+from quincunx.verbs.common import Adder, aligned, group, run_folder, say, say_error
 
 if TYPE_CHECKING:
     from quincunx.sweep.folder import Opened
+    from quincunx.sweep.forecast import Expected
     from quincunx.sweep.reading.spec import Spec
     from quincunx.sweep.records import RunRecord, SweepRecord
 
@@ -21,7 +22,9 @@ QUIET = frozenset({"repeats"})
 
 def add_to(add: Adder) -> None:
     """Add the verbs."""
-    below = group(add, "sweep", "train a config over ranges of its settings: quincunx sweep CONFIG [RANGES]")
+    below = group(
+        add, "sweep", "train a config over ranges of its settings: quincunx sweep CONFIG [RANGES] [CHANGE ...]"
+    )
     what = "run a sweep, or go on with it; the word run may be left out. RANGES, a second file, comes before changes"
     made = below("run", run, what, config=True)
     made.add_argument("--dry-run", action="store_true", help="list the runs, with parameters and times; run nothing")
@@ -51,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from quincunx.sweep.reading.spec import open_sweep
 
     ranges, changes = _apart(options.overrides)
-    spec = open_sweep(options.config, ranges, changes, task=options.task, strict=options.strict)
+    spec = open_sweep(_source(options.config), ranges, changes, task=options.task, strict=options.strict)
     for problem in spec.warnings:
         say_error(problem.render())
     for note in spec.notes:
@@ -86,10 +89,24 @@ def report(options: argparse.Namespace) -> int:
         record = store.read()
     finally:
         store.shut()
-    paths = write(spec, record)
     _say_standing(spec, record)
+    paths = write(spec, record)
     say("\n".join(map(str, paths)))
     return 0
+
+
+def _source(path: str) -> str | Path:
+    """Return the config that the command names: a file, or that of a run folder."""
+    import shlex
+
+    from quincunx.errors import UsageError
+    from quincunx.sweep.folder import SWEEP
+
+    if Path(path, SWEEP).is_file():
+        raise UsageError(
+            f"{path} holds a sweep that was begun: quincunx sweep work {shlex.quote(path)} goes on with it"
+        )
+    return run_folder(path).config if Path(path).is_dir() else path
 
 
 def _apart(texts: list[str]) -> tuple[str | None, list[str]]:
@@ -104,63 +121,79 @@ def _apart(texts: list[str]) -> tuple[str | None, list[str]]:
 
 def _dry_run(spec: Spec) -> int:
     from quincunx.console import duration
+    from quincunx.sweep.folder import known
     from quincunx.sweep.forecast import MEASURED, costs, measured_by, to_come
-    from quincunx.sweep.records import SweepRecord
+    from quincunx.sweep.records import FINAL, SweepRecord
 
-    record = _known(spec) or SweepRecord([])
-    for each in record.runs:
-        say(f"{each.number}  {each.state}  {spec.dir / each.folder}")
+    record, notes = known(spec) or (SweepRecord([]), [])
+    _say_changes(notes)
+    if record.runs:
+        say(aligned([[each.number, each.state, spec.dir / each.folder] for each in record.runs]))
     expected = to_come(spec, record)
-    if not expected and spec.sampler not in ("grid", "random", "qmc"):
-        say(f"{spec.sampler} chooses configurations by what the ones before show: none can be told before")
     if expected:
         expected = costs(expected, measured_by(spec))
-        rows = [
-            [
-                each.number,
-                spec.dir / each.folder,
-                f"seed {each.replicate + 1} of {spec.settings.n_seeds}" if spec.settings.n_seeds > 1 else "",
-                f"{'' if each.measured else '~'}{each.parameters:,} parameters",
-                f"{each.updates:,} updates",
-                "" if each.seconds is None else f"{'' if each.measured else '~'}{duration(each.seconds)}",
-            ]
-            for each in expected
-        ]
+        rows = [_expected_row(spec, each) for each in expected]
         say(aligned(rows))
-        if not all(each.measured for each in expected):
+        if not all(each.measured or each.refused for each in expected):
             say(f"~: as of the most similar of the {MEASURED} configurations, at most, that were measured")
-    known = [each.seconds for each in expected if each.seconds is not None]
-    pruned = ", at most: the pruner ends most of them early" if spec.settings.pruner != "none" else ""
-    if known:
-        total = sum(known) / spec.settings.workers
+    elif told := _cannot_be_listed(spec, record):
+        say(f"{told}; nothing was run")
+        return 0
+    begun = sum(each.state not in FINAL for each in record.runs)
+    count = sum(not each.refused for each in expected)
+    said = f"{count} {'new ' if record.runs else ''}run{'s' * (count != 1)}"
+    said += f", {begun} begun before to go on with" if begun else ""
+    known_costs = [each.seconds for each in expected if each.seconds is not None]
+    if known_costs:
         at_once = f", {spec.settings.workers} at once" if spec.settings.workers > 1 else ""
-        say(f"{len(expected)} runs, {duration(total)} of training on this machine{at_once}{pruned}; nothing was run")
-    else:
-        say(f"{len(expected)} runs{pruned}; nothing was run")
+        said += f", {duration(sum(known_costs) / spec.settings.workers)} of training on this machine{at_once}"
+    pruned = ", at most: the pruner ends most of them early" if expected and spec.settings.pruner != "none" else ""
+    say(f"{said}{pruned}; nothing was run")
     return 0
 
 
-def _known(spec: Spec) -> SweepRecord | None:
-    """Return what is known of a sweep that was begun, None where none was."""
-    from quincunx.sweep.folder import SWEEP
-    from quincunx.sweep.storage.store import Store
+def _expected_row(spec: Spec, run: Expected) -> list[Any]:
+    from quincunx.console import duration
 
-    if not (spec.dir / SWEEP).is_file():
+    about = "" if run.measured else "~"
+    of = f"seed {run.replicate + 1} of {spec.settings.n_seeds}" if spec.settings.n_seeds > 1 else ""
+    if run.refused:
+        return [run.number, spec.dir / run.folder, of, f"refused: {run.refused}", "", ""]
+    costs = [f"{about}{run.parameters:,} parameters", f"{run.updates:,} updates"]
+    return [
+        run.number,
+        spec.dir / run.folder,
+        of,
+        *costs,
+        "" if run.seconds is None else f"{about}{duration(run.seconds)}",
+    ]
+
+
+def _cannot_be_listed(spec: Spec, record: SweepRecord) -> str | None:
+    """Return why runs that are to come are not listed, None where none are to come."""
+    from quincunx.sweep.settings import ADAPTIVE
+
+    trials = spec.settings.trials
+    if spec.sampler == "grid" or (trials is not None and trials <= len(record.trials)):
         return None
-    store = Store.open(spec, begin=False)
-    try:
-        return store.read()
-    finally:
-        store.shut()
+    if spec.sampler in ADAPTIVE:
+        most = "" if trials is None else f"{trials - len(record.trials):,} "
+        return f"{spec.sampler} chooses {most}configurations by what the ones before show: none can be told before"
+    return f"{spec.sampler} draws configurations until sweep.updates or sweep.hours end it; sweep.trials=N lists N"
+
+
+def _say_changes(notes: list[str]) -> None:
+    for note in notes:
+        say(f"note: changed since it was begun: {note}")
 
 
 def _work(opened: Opened, allowed: list[str]) -> int:
     from quincunx.sweep.folder import report as write
+    from quincunx.sweep.report.values import gist
     from quincunx.sweep.running.worker import run as work_on
 
     spec, store = opened.spec, opened.store
-    for note in opened.notes:
-        say(f"note: changed since it was begun: {note}")
+    _say_changes(opened.notes)
     arguments = [word for path in allowed for word in ("--allow-target", path)]
     say(f"sweep in {spec.dir}: {spec.sampler}, {spec.metric or 'no metric'} to {spec.goal}imise")
     try:
@@ -168,11 +201,12 @@ def _work(opened: Opened, allowed: list[str]) -> int:
         record = store.read()
     finally:
         store.shut()
-    paths = write(spec, record)
     _say_standing(spec, record)
     for each in record.runs:
         if each.state in ("failed", "refused"):
-            say_error(f"{each.state}: {each.folder}: {each.reason}; log: {spec.dir / 'logs' / each.folder}.txt")
+            log = spec.dir / "logs" / f"{each.folder}.txt"
+            say_error(f"{each.state}: {each.folder}: {gist(each.reason)}" + (f"; log: {log}" if log.is_file() else ""))
+    paths = write(spec, record)
     say(f"{spec.dir}: {outcome.reason}; report: {paths[0]}")
     if outcome.stopped:
         say("the same command goes on")
@@ -181,25 +215,30 @@ def _work(opened: Opened, allowed: list[str]) -> int:
 
 def _tell(spec: Spec, kind: str, run: RunRecord) -> None:
     from quincunx.console import duration
+    from quincunx.sweep.report.values import gist
 
     if kind in QUIET:
+        return
+    if kind == "stopping":
+        say(f"{kind:<11} {run.folder}: it saves first; once more ends it at once")
         return
     if kind == "started":
         till = "" if run.target is None else f" to update {run.target:,}"
         say(f"{kind:<11} {run.folder}{till}")
         return
     value = "" if run.value is None else f": {spec.metric or 'value'} {run.value:.6g} after {run.update:,} updates"
-    reason = f" ({run.reason.splitlines()[0]})" if run.reason and kind not in ("done", "paused") else ""
+    reason = f" ({gist(run.reason)})" if run.reason and kind not in ("done", "paused") else ""
     say(f"{kind:<11} {run.folder}{value}, {duration(run.seconds)}{reason}")
 
 
 def _say_standing(spec: Spec, record: SweepRecord) -> None:
     from quincunx.sweep.report.results import again, table
     from quincunx.sweep.report.texts import standing, verdict
+    from quincunx.sweep.report.values import label
 
     results = table(record, spec.goal)
     say(standing(record, results))
     if results.best is not None:
-        best = ", ".join(f"{key}={value}" for key, value in results.best.settings.items())
+        best = ", ".join(f"{key}={label(value)}" for key, value in results.best.settings.items())
         say(f"best: {best}, {spec.metric or 'value'} {results.best.value:.6g}. {verdict(results)}")
         say(f"train it again: {again(spec.dir, results.best)}")

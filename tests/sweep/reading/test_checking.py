@@ -322,3 +322,29 @@ def test_metrics_that_differ_have_to_be_chosen_from() -> None:
     assert "by different metrics: dev/accuracy (max) and dev/loss (min)" in found
     spec = opened(ranges, "sweep.metric=dev/accuracy", config=config)
     assert (spec.metric, spec.goal) == ("dev/accuracy", "max")
+
+
+def test_wrong_values_are_told_along_with_wrong_forms() -> None:
+    ranges = {"c": {"n_layers": [2, 4], "d_model": [64]}, "lrr": [1], "lr": [0.1, -1], "seq_len": "12"}
+    said = refused(ranges)
+    assert [each.split(": ", 1)[1][:24] for each in said] == [
+        "`c` zips lists of unequa",
+        "unknown key `lrr`",
+        "`lr` (`optimizer.learnin",
+        "`seq_len` has no range: ",
+    ]
+    # what a rule says about one setting beside others is not told of a value alone
+    said = refused({"d_model": [30, 64], "lrr": [1, 2], "c": []})
+    assert [each.split(": ", 1)[1][:17] for each in said] == ["unknown key `lrr`", "`c`: the list is "]
+
+
+def test_wrong_values_are_told_along_with_what_is_wrong_in_the_config() -> None:
+    said = refused({"lrr": [1, 2]}, config={**CONFIG, "batchsize": 3})
+    assert len(said) == 2 and "unknown key `batchsize`" in said[0] and "unknown key `lrr`" in said[1]
+
+
+def test_a_sampler_that_has_nothing_to_search_is_refused() -> None:
+    said = refused({"lr": [0.1, 0.2]}, "sweep.sampler=cmaes", "sweep.trials=9")
+    assert len(said) == 1 and said[0].startswith("command line:1:15: sweep.sampler=cmaes searches spans")
+    spec = opened({"lr": [0.1, 0.2], "l2": {"low": 0.0, "high": 0.1}}, "sweep.sampler=cmaes", "sweep.trials=9")
+    assert any("draws lr at random" in note for note in spec.notes)

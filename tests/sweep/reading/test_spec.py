@@ -296,6 +296,35 @@ def test_a_password_is_not_kept() -> None:
         assert restore(json.loads(kept)).settings.storage == ("postgresql://me@host:5432/sweeps?connect_timeout=3")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:ge:hei/m@host/sweeps",
+        "postgresql://me:ge'he im@host/sweeps",
+        "postgresql://me@host/sweeps?sslmode=require&sslpassword=geheim",
+        "postgresql+psycopg://me:geheim@host/sweeps?password=geheim&sslpassword=geheim",
+    ],
+)
+def test_passwords_of_every_form_are_left_out(url: str) -> None:
+    text = f"recipe: compression\nranges: {{lr: [0.1]}}\nsweep:\n  storage: {json.dumps(url)}\n"
+    spec = section(text)
+    assert spec.settings.storage == url
+    kept = json.dumps(spec.snapshot()) + spec.ranges_text() + spec.config_text()
+    assert "he im" not in kept and "hei" not in kept
+    assert "@host/sweeps" in kept and "me:" not in kept.replace("name:", "")
+
+
+def test_no_problem_shows_a_password() -> None:
+    text = "recipe: compression\nranges: {lr: [0.1]}\nsweep: {storage: postgresql://me:geheim@host/db, worker: 2}\n"
+    for wrong in (text, text.replace("worker: 2", "workers: 2]"), text.replace("postgresql", "mysql")):
+        with pytest.raises(ConfigError) as caught:
+            section(wrong)
+        shown = next(line for line in str(caught.value).splitlines() if "storage: " in line)
+        assert "geheim" not in str(caught.value) and "://me:******@host/db" in shown
+        for each in caught.value.problems:  # columns are those of the file
+            assert each.mark is not None and len(each.mark.source.lines[2]) == len(wrong.splitlines()[2])
+
+
 def test_files_named_by_overrides_are_kept_with_the_sweep() -> None:
     write("note.txt", 'two\n"lines"\n')
     spec = section("recipe: compression\nranges: {lr: [0.1]}", "run.note=@note.txt")
@@ -341,12 +370,12 @@ BEGUN = "recipe: compression\nseed: 1\nbudget: {updates: 5}\nranges: {lr: [0.1, 
         (
             BEGUN.replace("0.2]", "0.3, 0.4]"),
             [],
-            ["ranges: 2 combinations are new, 1 are left out from now on"],
+            ["ranges: new combinations 2, left out from now on 1"],
         ),
         (
             BEGUN.replace("l2: [0.1]", "l2: [0.1, 0.2]"),
             [],
-            ["ranges: 2 combinations are new, 0 are left out from now on"],
+            ["ranges: new combinations 2, left out from now on 0"],
         ),
     ],
 )

@@ -197,6 +197,18 @@ def test_the_commands_train_the_first_run_again() -> None:
     assert again(Path("s"), results.rows[0], seed=43).endswith("run.dir=s-trial-0-seed-43 seed=43")
 
 
+def test_the_command_takes_what_was_asked_for_where_the_run_is_gone(tmp_path: Path) -> None:
+    row = table(sweep(trial(0, [0.5])), "max").rows[0]
+    (tmp_path / "trials").mkdir()
+    asked = tmp_path / "trials" / f"{row.runs[0].number}.yaml"
+    asked.touch()
+    assert again(tmp_path, row).split()[2] == str(asked)
+    config = tmp_path / row.runs[0].folder / "config.yaml"
+    config.parent.mkdir()
+    config.touch()
+    assert again(tmp_path, row).split()[2] == str(config)
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="goal"):
         table(sweep(), "more")  # type: ignore[arg-type]

@@ -106,6 +106,20 @@ def test_the_sentences_state_comparisons_and_what_they_do_not_correct() -> None:
     assert verdict(results) == f"{even} of {count} others are not told apart from it."
 
 
+def test_equal_differences_are_not_taken_for_certainty() -> None:
+    record = sweep(trial(0, [0.3, 0.3 + 1 / 30]), trial(1, [0.3 - 4 / 30, 0.3 - 3 / 30]))
+    results = table(record, "max")
+    assert "worse: -0.1333 [-0.1333, -0.1333]" in written(record, facts())
+    assert any("the same for every seed" in line for line in remarks(results, facts()))
+    other = table(sweep(trial(0, [0.3, 0.4]), trial(1, [0.1, 0.15])), "max")
+    assert not any("the same for every seed" in line for line in remarks(other, facts()))
+
+
+def test_why_a_run_failed_is_told_by_its_first_line() -> None:
+    text = written(sweep(trial(0, [None], state="failed", reason="no such file:\n    a\n    b\n")), facts())
+    assert "- trial 0 (failed): no such file\n" in text
+
+
 def test_one_seed_is_said_to_tell_nothing() -> None:
     record = sweep(trial(0, [0.5]), trial(1, [0.6]))
     results = table(record, "max")

@@ -151,6 +151,33 @@ def test_the_last_words_are_those_of_the_last_start(tmp_path: Path) -> None:
     assert last_words(tmp_path / "none", 0) == ""
 
 
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        (
+            "note: data.path is unset\nt.yaml:9:3: warning: `a` has no effect\n    9 | a\n        ^\n    leave a out\n"
+            "data.path: absent does not exist\nthere is no such folder\n",
+            "data.path: absent does not exist\nthere is no such folder",
+        ),
+        (
+            "t.yaml:1:2: error: unknown key `b`\n    1 | b\n        ^\n    did you mean `c`?\n\n"
+            "1 error; nothing was run or written.\n",
+            "t.yaml:1:2: error: unknown key `b`\n    1 | b\n        ^\n    did you mean `c`?",
+        ),
+        (
+            "update 2/6: loss 2.4\nTraceback (most recent call last):\n"
+            + '  File "x", line 1\n    f()\n' * 6
+            + "Sad: why\n",
+            "Sad: why",
+        ),
+        ("update 2/6: loss 2.4\nupdate 4/6: loss 2.3\n", "update 2/6: loss 2.4\nupdate 4/6: loss 2.3"),
+    ],
+)
+def test_the_last_words_begin_with_what_went_wrong(tmp_path: Path, printed: str, words: str) -> None:
+    (tmp_path / "log.txt").write_text(printed)
+    assert last_words(tmp_path / "log.txt", 0) == words
+
+
 def test_memory_of_a_device_is_its_peak(tmp_path: Path) -> None:
     assert peak_of_device(tmp_path) is None
     rows = [{"memory_bytes": 5.0}, {"memory_bytes": 7.0}, {"other": 9.0}, {"memory_bytes": "nan"}]

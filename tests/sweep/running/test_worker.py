@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from studies import end, optuna_states, record_of, start, sweep_of, table, trained, wait_for, work
+from quincunx.sweep.running import worker
+from quincunx.sweep.storage.store import Store
+from studies import command_of, end, optuna_states, record_of, start, sweep_of, table, trained, wait_for, work
 
 RATE_LIST = [0.1, 0.03, 0.01, 0.003, 0.001, 0.02]
 SPAN = {"optimizer.learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}
@@ -210,6 +212,40 @@ def test_a_run_that_outlives_its_worker_is_waited_for(tmp_path: Path) -> None:
     events: list[Any] = []
     assert work(spec, events=events).exit_code == 0
     assert events == [("taken over", 0), ("done", 0), ("started", 1), ("done", 1)]
+    assert all(trained(spec, run) == [1, 2, 3, 4, 5, 6] for run in record_of(spec).runs)
+
+
+def test_a_run_that_was_trained_without_its_worker_is_taken_over_once(tmp_path: Path) -> None:
+    spec = sweep_of(tmp_path, {"optimizer.learning_rate": [0.1]})
+    process = start(spec, pause=0.05)
+    wait_for(lambda: len(list(spec.dir.glob("*/trained.jsonl"))) == 1)
+    process.kill()
+    end(process)
+    summary = next(spec.dir.glob("*/trained.jsonl")).with_name("summary.json")
+    wait_for(lambda: summary.is_file() and json.loads(summary.read_text())["state"] == "finished")
+    time.sleep(0.2)  # its process has left, and its lock with it
+    events: list[Any] = []
+    assert work(spec, events=events).exit_code == 0
+    assert events == [("taken over", 0), ("done", 0)]
+
+
+def test_whoever_cannot_be_told_anything_leaves_runs_that_can_be_gone_on_with(tmp_path: Path) -> None:
+    spec = sweep_of(tmp_path, workers=2)
+    store = Store.open(spec)
+    told: list[str] = []
+
+    def closed(kind: str, run: Any) -> None:
+        told.append(kind)
+        if len(told) > 1:
+            raise BrokenPipeError
+
+    try:
+        with pytest.raises(BrokenPipeError):
+            worker.run(spec, store, command=command_of(spec, 0.05), on_event=closed)
+        assert {run.state for run in store.read().runs} == {"waiting"}
+    finally:
+        store.shut()
+    assert work(spec).exit_code == 0
     assert all(trained(spec, run) == [1, 2, 3, 4, 5, 6] for run in record_of(spec).runs)
 
 

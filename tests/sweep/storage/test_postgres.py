@@ -29,8 +29,10 @@ def _on(server: Server, folder: Path, name: str, ranges: Any = RATES, **settings
 
 def test_two_hosts_share_a_sweep_and_run_every_trial_once(postgres: Server, tmp_path: Path) -> None:
     spec = _on(postgres, tmp_path, "shared", workers=2)
-    workers = [start(spec, host=host, pause=0.02, own_group=True) for host in ("alpha", "beta")]
-    assert [end(worker) for worker in workers] == [0, 0]
+    first = start(spec, host="alpha", pause=0.4, own_group=True)  # slow, so that the other finds something to do
+    wait_for(lambda: len(list(spec.dir.glob("*/trained.jsonl"))) == 2)
+    second = start(spec, host="beta", pause=0.02, own_group=True)
+    assert [end(first), end(second)] == [0, 0]
     record = record_of(spec)
     assert [run.number for run in record.runs] == list(range(12)) and all(run.state == "done" for run in record.runs)
     assert all(trained(spec, run) == [1, 2, 3, 4, 5, 6] for run in record.runs)

@@ -146,6 +146,25 @@ def test_hours_count_only_while_somebody_is_at_work(tmp_path: Path, opened: Any)
         assert store.read().hours == pytest.approx(hours, abs=2 / 3600)
 
 
+def test_hours_between_two_starts_do_not_count(tmp_path: Path, opened: Any) -> None:
+    spec = sweep_of(tmp_path)
+    store, other = opened(spec), opened(spec)
+    other._table.owner += "0"  # of a process of its own
+
+    def half_a_minute_goes_by() -> None:
+        with store._database.begin() as connection:
+            connection.execute(SWEEPS.update().values(beat=SWEEPS.c.beat - 30))
+
+    store.beat()
+    store.leave()
+    half_a_minute_goes_by()
+    store.beat()
+    assert store.read().hours == pytest.approx(0, abs=2 / 3600)
+    half_a_minute_goes_by()
+    other.beat()  # one that comes while somebody is at work
+    assert store.read().hours == pytest.approx(30 / 3600, abs=2 / 3600)
+
+
 def test_numbers_that_folders_bear_already_are_passed_by(tmp_path: Path, opened: Any) -> None:
     spec = sweep_of(tmp_path)
     for name in ("study_0_lr1", "study_2", "study_31_x", "other_1_x"):

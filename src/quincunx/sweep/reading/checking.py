@@ -32,6 +32,9 @@ TRIES = 24
 PROBES = 12
 """Combinations by which errors of the config itself are told from those that a range puts right."""
 
+ALONE = 50
+"""Values of a range that are tried by themselves."""
+
 SHOWN = 12
 """Problems with combinations that are told one by one."""
 
@@ -116,6 +119,26 @@ def warnings_of(tried: Tried, space: Space, document: Document) -> list[Problem]
         elif len(cases) == len(tried.good):
             warnings.append(cases[0])
     return warnings
+
+
+def wrong_values(ranges: Sequence[Range], document: Document, load: Callable[[Space, Point], Loaded]) -> list[Problem]:
+    """Return the values that are wrong whatever stands beside them, at their places, where the space is not known yet.
+
+    Args:
+        ranges: Those that can be read.
+        document: Has the ranges at `ranges`.
+        load: A space of one range and its point -> config, not judged by rules between settings.
+    """
+    found: list[Problem] = []
+    for one in ranges:
+        space = Space((replace(one, when=()),))
+        for position in itertools.islice(_positions(one), ALONE):
+            try:
+                load(space, {one.name: position})
+            except ConfigError as error:
+                marks = set(_marks(document, one, position)) - {None}
+                found += [each for each in error.problems if each.severity == "error" and each.mark in marks]
+    return list(dict.fromkeys(found))
 
 
 class _Reading:

@@ -79,7 +79,7 @@ def _ranges(before: Mapping[str, Any], spec: Spec) -> list[str]:
         second = {canonical(new.settings(point)) for point in new.grid()}
         added, gone = len(second - first), len(first - second)
         if added or gone:
-            return [f"ranges: {added} combinations are new, {gone} are left out from now on"]
+            return [f"ranges: new combinations {added}, left out from now on {gone}"]
         return ["ranges: the same combinations in another order"]
     had, has = before["ranges"], spec.snapshot()["ranges"]
     names = [name for name in (*has, *had) if canonical(had.get(name)) != canonical(has.get(name))]

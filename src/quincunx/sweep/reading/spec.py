@@ -12,31 +12,30 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from quincunx.config import beside
 from quincunx.config.check import check
 from quincunx.config.compare import HARMLESS, flat, within
 from quincunx.config.document import ConfigError, Document, Problem
-from quincunx.config.layers import read_source
 from quincunx.config.load import Draft, Loaded, draft, explicit_paths, finish
 from quincunx.config.paths import KeyPath, dotted, is_mapping
 from quincunx.config.read import FORMS, read_text
 from quincunx.config.schema import lookup
-from quincunx.config.suggest import closest
 from quincunx.config.write import canonical, literal, scalar, to_yaml, yaml_text
 from quincunx.errors import UsageError
 from quincunx.recipes import schemas
+from quincunx.sweep.choosing.adaptive import notes_of
 from quincunx.sweep.choosing.space import Point, Range, Space
-from quincunx.sweep.reading.checking import Tried, check_space, lasting_errors, warnings_of
+from quincunx.sweep.reading.checking import Tried, check_space, lasting_errors, warnings_of, wrong_values
+from quincunx.sweep.reading.deciding import Goal, folder_of, metric_of, metric_problem, section_of
 from quincunx.sweep.reading.laying import AT, changes_of, plain_changes
 from quincunx.sweep.reading.meaning import Meaning, Names
-from quincunx.sweep.reading.passwords import scrubbed, without_password
+from quincunx.sweep.reading.passwords import covered, scrubbed, without_password
 from quincunx.sweep.reading.ranges import read_ranges
+from quincunx.sweep.reading.ranges_file import read_ranges_file
 from quincunx.sweep.records import RunRecord
 from quincunx.sweep.settings import SCHEMA, Sweep
-
-Goal = Literal["max", "min"]
 
 FORMAT = 1
 """Of snapshots; counted up when an older one cannot be read any more."""
@@ -126,7 +125,9 @@ class Spec:
             "ranged": list(self.ranged),
             "config": canonical(self.base.config),
             "task": self.task,
-            "layers": [{"name": each.name, "text": scrubbed("\n".join(each.lines))} for each in sources],
+            "layers": [
+                {"name": each.name, "text": scrubbed("\n".join(each.lines), self.settings.storage)} for each in sources
+            ],
             "changes": changes,
         }
 
@@ -153,10 +154,13 @@ def open_sweep(
     Raises:
         ConfigError: With everything that is wrong with config, ranges and settings, each at its place.
     """
-    further, problems = _read_ranges_file(ranges_file)
-    read = draft(source, overrides, schemas=schemas(), task=task, ranges=further)
-    read.stages.problems.extend(problems)
-    return _Opening(read, task, strict).open(check_all)
+    further, problems = read_ranges_file(ranges_file)
+    try:
+        read = draft(source, overrides, schemas=schemas(), task=task, ranges=further)
+        read.stages.problems.extend(problems)
+        return _Opening(read, task, strict).open(check_all)
+    except ConfigError as error:
+        raise covered(error) from None
 
 
 def open_draft(read: Draft, task: str | None = None, *, strict: bool = False, check_all: bool = True) -> Spec:
@@ -164,7 +168,10 @@ def open_draft(read: Draft, task: str | None = None, *, strict: bool = False, ch
 
     One with the section `sweep` alone, for a file of ranges to come, has a space without ranges here.
     """
-    return _Opening(read, task, strict).open(check_all, alone=True)
+    try:
+        return _Opening(read, task, strict).open(check_all, alone=True)
+    except ConfigError as error:
+        raise covered(error) from None
 
 
 def run_text(base: Loaded, read: Draft, *, full: bool = False) -> str:
@@ -267,7 +274,8 @@ class _Opening:
             remedy = "give a second file, or write in the config: ranges: {optimizer.learning_rate: [1e-3, 1e-4]}"
             self.problems = [Problem("error", AT, None, "there are no ranges to sweep over", remedy)]
         single, errors = self._alone()
-        section = self._section()
+        section, misled = section_of(self.read, self.document)
+        self.problems += misled
         settings = self._settings(section, ranges)
         self.warnings = [] if without else self.warnings  # which sampler there will be is not known yet
         meaning = Meaning(self.names, self.document, AT, ranges)
@@ -283,20 +291,25 @@ class _Opening:
             # what a range will set is not wrong yet
             errors = [each for each in errors if not meaning.touches(each.path)]
         if self.problems or (without and errors):
-            raise ConfigError(list(dict.fromkeys([*errors, *self.problems])))
+            wrong = [] if without or broken else self._wrong_values(ranges)
+            raise ConfigError(list(dict.fromkeys([*errors, *self.problems, *wrong])))
         space = Space(acting, tuple(exclusions))
         self._check_excluded(space, section)
+        said = self._check_sampler(settings, space, section)
         tried = Tried()
         load = lambda point: finish(self.read, list(changes_of(self.document, space, point)))  # noqa: E731
         if lasting := lasting_errors(space, load, errors):
-            raise ConfigError(lasting)
+            raise ConfigError(list(dict.fromkeys([*lasting, *self._wrong_values(ranges)])))
         if not without and (check_all or single is None):
             tried = check_space(space, self.document, load, grid=settings.sampler == "grid")
             self.problems += tried.problems
         if single is None and not tried.good:
             raise ConfigError(self.problems)
         base = single or tried.good[0][1]
-        metric, goal = self._metric(settings, section, [loaded for _, loaded in tried.good] or [base])
+        configs = [loaded for _, loaded in tried.good] or [base]
+        unfit = metric_problem(self.read.schema, settings, configs, self.document, section)
+        self.problems += [] if unfit is None else [unfit]
+        metric, goal = metric_of(self.read.schema, settings, configs)
         self.warnings += warnings_of(tried, space, self.document) if tried.good else base.warnings
         if self.strict:
             self.problems += [replace(each, severity="error") for each in self.warnings]
@@ -304,7 +317,7 @@ class _Opening:
             raise ConfigError([*self.problems, *([] if self.strict else self.warnings)])
         kept = {one.name for one in space.ranges}
         return Spec(
-            dir=self._dir(settings),
+            dir=folder_of(settings, self.read),
             name=base.config.run.name or "-".join(filter(None, (base.schema.name, lookup(base.config, "task")))),
             settings=settings,
             space=space,
@@ -314,7 +327,7 @@ class _Opening:
             base=base,
             seed=base.config.seed,
             warnings=self.warnings,
-            notes=list(dict.fromkeys([*base.notes, *meaning.notes, *tried.notes])),
+            notes=list(dict.fromkeys([*base.notes, *meaning.notes, *said, *tried.notes])),
             ranged=tuple(dotted(path) for path, (one, _) in meaning.owners.items() if one.name in kept),
             ranges=self.document,
             draft=self.read,
@@ -327,21 +340,6 @@ class _Opening:
             return finish(self.read), ()
         except ConfigError as error:
             return None, [each for each in error.problems if each.severity == "error"]
-
-    def _section(self) -> Document:
-        """Return the section `sweep` alone, its references resolved in the config."""
-        section = Document({"sweep": {}})
-        if not self.document.has(("sweep",)):
-            return section
-        whole = self.read.document.copy()
-        whole.graft(("sweep",), self.document, ("sweep",))
-        stages = self.read.stages.copy()
-        before = len(stages.problems)
-        resolved = stages.interpolate(whole, self.read.schema)
-        self.problems += [each for each in stages.problems[before:] if each.path[:1] == ("sweep",)]
-        if resolved.has(("sweep",)):
-            section.graft(("sweep",), resolved, ("sweep",))
-        return section
 
     def _settings(self, section: Document, ranges: Sequence[Range]) -> Sweep:
         """Return the checked section; the sampler is decided, and written into it."""
@@ -362,6 +360,23 @@ class _Opening:
                 self.problems.append(Problem("error", path, self.document.mark(path), message, remedy))
         return settings
 
+    def _wrong_values(self, ranges: Sequence[Range]) -> list[Problem]:
+        """Return wrong names and values where something else is wrong as well, so that no combination is judged."""
+        apart = replace(self.read, schema=replace(self.read.schema, rules=()))
+        told = {each.mark for each in self.problems}
+        load = lambda space, point: finish(apart, list(changes_of(self.document, space, point)))  # noqa: E731
+        return [each for each in wrong_values(ranges, self.document, load) if each.mark not in told]
+
+    def _check_sampler(self, settings: Sweep, space: Space, section: Document) -> list[str]:
+        """Return what is to be said of how the sampler treats the ranges."""
+        try:
+            return notes_of(settings.sampler or "grid", space)
+        except UsageError as error:
+            at: KeyPath = ("sweep", "sampler")
+            message, _, remedy = str(error).rpartition(": ")
+            self.problems.append(Problem("error", at, section.mark(at, key=False), message, remedy))
+            return []
+
     def _check_excluded(self, space: Space, section: Document) -> None:
         if not space.finite or not space.exclusions:
             return
@@ -372,71 +387,6 @@ class _Opening:
             remedy = "remove one of them, or give a range more values"
             problem = Problem("error", at, section.mark(at), "sweep.exclude leaves out every combination", remedy)
             raise ConfigError([problem]) from None
-
-    def _metric(self, settings: Sweep, section: Document, configs: Sequence[Loaded]) -> tuple[str | None, Goal]:
-        """Return what is compared, known without data."""
-        measure = self.read.schema.metrics
-        if measure is None:
-            return settings.metric, settings.goal or "max"
-        found = [(measure(each.config), each.config) for each in configs]
-        chosen = dict.fromkeys(metrics.chosen(config) for metrics, config in found)
-        at: KeyPath = ("sweep", "metric")
-        if settings.metric is None:
-            if len(chosen) > 1:
-                names = " and ".join(f"{metric} ({goal})" for metric, goal in chosen)
-                message = f"the configurations choose their best checkpoints by different metrics: {names}"
-                remedy = "set sweep.metric to one that all of them have"
-                self.problems.append(Problem("error", at, self.document.mark(AT), message, remedy))
-            return next(iter(chosen))
-        split, _, name = settings.metric.partition("/")
-        for metrics, _ in found if split in ("dev", "test") else ():
-            if name not in metrics.names:
-                near = closest(name, metrics.names)
-                remedy = f"did you mean {split}/{near[0]}?" if near else f"there are: {', '.join(metrics.names)}"
-                message = f"sweep.metric is {settings.metric}, which the runs do not measure"
-                self.problems.append(Problem("error", at, section.mark(at, key=False), message, remedy))
-                break
-        goals = dict(chosen.keys())
-        return settings.metric, settings.goal or goals.get(settings.metric) or found[0][0].goal_of(settings.metric)
-
-    def _dir(self, settings: Sweep) -> Path:
-        if settings.dir is not None:
-            return Path(settings.dir).expanduser()
-        # as the files have it: a recipe may make the folder of a run of these
-        resolved = self.read.stages.copy().interpolate(self.read.document, self.read.schema)
-        root, name, own = (
-            resolved.get(("run", key)) if resolved.has(("run", key)) else None for key in ("root", "name", "dir")
-        )
-        if own is not None:
-            return Path(f"{own}-sweep").expanduser()
-        if root is not None and name is not None:
-            return Path(root, name).expanduser()
-        return Path(root or "runs", f"{name or self.read.schema.name}-sweep").expanduser()
-
-
-def _read_ranges_file(
-    source: str | os.PathLike[str] | Mapping[str, Any] | None,
-) -> tuple[list[Document], list[Problem]]:
-    """Return the layers of a file of ranges, each with the root keys `ranges` and `sweep`, and what is wrong."""
-    if source is None:
-        return [], []
-    problems: list[Problem] = []
-    try:
-        layers = read_source(source)
-    except ConfigError as error:
-        problems, layers = list(error.problems), list(error.salvaged)
-    found: list[Document] = []
-    for layer in layers:
-        own = beside.take_out(layer)
-        if not own.tree:
-            own.graft(AT, layer)
-        elif strangers := [key for key in layer.tree if not str(key).startswith("_")]:
-            first: KeyPath = (strangers[0],)
-            message = f"`{strangers[0]}` stands beside `{next(iter(own.tree))}` in a file of ranges"
-            remedy = "a range goes below `ranges`, a setting of the sweep below `sweep`, all others into the config"
-            problems.append(Problem("error", first, layer.mark(first), message, remedy))
-        found.append(own)
-    return found, problems
 
 
 def _without_folders(read: Draft) -> Draft:

@@ -34,6 +34,7 @@ from quincunx.sweep.report.values import (
     NOT_SET,
     Facts,
     cut,
+    gist,
     half,
     in_order,
     label,
@@ -296,7 +297,7 @@ def _others(results: Results, facts: Facts, reports: Collection[str]) -> Markup 
             tag("td", updates_of(row)),
             tag("td", value_of(row)),
             tag("td", cut(spelt({names[key]: value for key, value in row.settings.items()}), 400)),
-            tag("td", cut(printable("; ".join(row.reasons)), 400)),
+            tag("td", cut("; ".join(map(gist, row.reasons)), 400)),
         )
         for row in rows
     ]

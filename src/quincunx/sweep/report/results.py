@@ -164,6 +164,9 @@ def again(folder: Path, row: Row, *, seed: int | None = None) -> str:
         seed: Another seed than that run's.
     """
     config = folder / row.runs[0].folder / "config.yaml"
+    asked = folder / "trials" / f"{row.runs[0].number}.yaml"
+    if asked.is_file() and not config.is_file():  # the run folder was deleted, or is on another machine
+        config = asked
     target = f"{folder}-trial-{row.trial}" + ("" if seed is None else f"-seed-{seed}")
     words = ["quincunx", "train", str(config), f"run.dir={target}", *([] if seed is None else [f"seed={seed}"])]
     return shlex.join(words)

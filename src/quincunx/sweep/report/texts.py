@@ -15,6 +15,8 @@ from quincunx.sweep.report.results import Results, Row, again, fresh_seed
 from quincunx.sweep.report.values import (
     NOT_SET,
     Facts,
+    gist,
+    half,
     identity,
     in_order,
     label,
@@ -69,7 +71,10 @@ def markdown(record: SweepRecord, results: Results, facts: Facts, found: Importa
     blocks += ["## Importance", _escaped(found) if isinstance(found, str) else _importance(found)]
     unranked = [row for row in results.rows if row.rank is None and row.reasons]
     if unranked:
-        lines = [f"- trial {row.trial} ({row.state}): {_escaped('; '.join(row.reasons))}" for row in unranked[:SHOWN]]
+        lines = [
+            f"- trial {row.trial} ({row.state}): {_escaped('; '.join(map(gist, row.reasons)))}"
+            for row in unranked[:SHOWN]
+        ]
         blocks += ["## How the others ended", "\n".join(lines)]
     blocks += ["## Going on", _code(facts.command), _escaped(facts.written)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -123,6 +128,8 @@ def verdict(results: Results) -> str:
     even = results.count("even")
     if results.count("worse") == others:
         return f"{'The other one is' if others == 1 else f'All {others} others are'} told apart from it."
+    if even == others == 1:
+        return "The other one is not told apart from it."
     said = f"{even} of {others} others {'is' if even == 1 else 'are'} not told apart from it"
     unknown = results.count("unknown")
     said += f"; {unknown} cannot be, for want of common seeds" if unknown else ""
@@ -178,6 +185,14 @@ def _comparisons(results: Results, percent: str) -> list[str]:
         f"Held against the best: {count} configuration{'s' * (count != 1)}, each by the {percent} interval of the "
         "difference, seed by seed, over the seeds that both have. Where it holds 0, the two are not told apart.",
     ]
+    if any(
+        row.difference is not None and row.difference.low is not None and not half(row.difference)
+        for row in results.distinct
+    ):
+        lines.append(
+            "A difference that is the same for every seed has an interval without width, which coarse measures come to "
+            "by chance: take it for one that cannot be told until there are more seeds."
+        )
     if count > 1:
         lines.append(
             f"These {count} intervals are not corrected for being several, nor for the best having been chosen as the "
@@ -258,9 +273,9 @@ def importance_words(found: Importance) -> str:
     """Return how the shares are to be read."""
     return (
         f"Share of what sets the best {found.target} of {found.configurations} configurations apart (PED-ANOVA). "
-        f"Shares sum to 100 % also where nothing matters, so each is held against chance: the share that one in 20 of "
-        f"{found.shuffles} random shuffles of the values exceeds. A range below that may matter all the same; it takes "
-        "more configurations to tell."
+        "Shares sum to 100 % also where nothing matters, so each is held against chance: the part of the same whole "
+        f"that one in 20 of {found.shuffles} random shuffles of the values exceeds, which may be more than all of it. "
+        "A range below that may matter all the same; it takes more configurations to tell."
     )
 
 

@@ -77,6 +77,11 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
+def gist(reason: str) -> str:
+    """Return the first line of why a run ended, which says what the others explain."""
+    return printable(next(iter(reason.strip().splitlines()), "").rstrip(":"))
+
+
 def cut(text: str, most: int) -> str:
     """Return a text of at most so many letters."""
     return text if len(text) <= most else text[: max(1, most - 1)] + "…"
@@ -102,10 +107,11 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def half(estimate: Estimate | None) -> float | None:
-    """Return the half width of an interval, which says how many digits a value deserves."""
+    """Return the half width of an interval, which says how many digits a value deserves; None where it has no width."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return None
-    return (estimate.high - estimate.low) / 2 or None
+    found = (estimate.high - estimate.low) / 2
+    return found if found > 1e-9 * max(abs(estimate.low), abs(estimate.high)) else None  # below it all is rounding
 
 
 def with_interval(estimate: Estimate | None, *, signed: bool = False) -> str:

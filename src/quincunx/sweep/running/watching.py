@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from typing import Any
 from quincunx.errors import RunError
 from quincunx.runs import RunFolder, Summary, as_number, read_json, read_summary
 from quincunx.runs.files import read_lines
+
+USUAL = re.compile(r"note: |update \d|\S+: warning: |\d+ errors?; nothing was run")
+"""Begins what a run prints that is no failure."""
 
 
 class Curve:
@@ -136,7 +140,10 @@ def peak_of_device(folder: Path) -> int | None:
 
 
 def last_words(log: Path, since: int, lines: int = 6, limit: int = 600) -> str:
-    """Return the end of what a process printed into a file from a byte on, without empty lines."""
+    """Return the last that a process printed into a file from a byte on: what went wrong, as far as can be told.
+
+    Without what every run says: notes, warnings, progress and the count that follows the errors of a config.
+    """
     try:
         with log.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -145,7 +152,16 @@ def last_words(log: Path, since: int, lines: int = 6, limit: int = 600) -> str:
     except OSError:
         return ""
     found = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return "\n".join(found[-lines:])[-limit:]
+    said: list[str] = []
+    usual = False
+    for line in found:
+        if not line[0].isspace():
+            usual = USUAL.match(line) is not None
+        if not usual:
+            said.append(line)
+    last = (said or found)[-lines:]
+    first = next((index for index, line in enumerate(last) if not line[0].isspace()), 0)  # not amid a message
+    return "\n".join(last[first:])[-limit:]
 
 
 def uses_gpu(config: Any, variables: Mapping[str, str], visible: list[str]) -> bool:

@@ -50,8 +50,8 @@ Command = Callable[[RunRecord], Sequence[str]]
 """What trains a run to its target; the config is in its trial file."""
 
 OnEvent = Callable[[str, RunRecord], None]
-"""Is told `repeats`, `refused`, `started`, `taken over`, `retried`, `paused`, `interrupted`, `lost`, `pruned`,
-`failed` or `done` of a run."""
+"""Is told `repeats`, `refused`, `started`, `taken over`, `stopping`, `retried`, `paused`, `interrupted`, `lost`,
+`pruned`, `failed` or `done` of a run."""
 
 
 def run(
@@ -121,6 +121,7 @@ class _Worker:
                 self._abandon()
                 raise
             with suppress(Unreachable):
+                self._store.beat()
                 self._store.leave()
         reason = f"stopped by {self._asked[0]}" if self._asked else self._done or ""
         return outcome_of(self._store.read(), reason, stopped=bool(self._asked))
@@ -172,8 +173,8 @@ class _Worker:
         return True
 
     def _look(self) -> None:
-        """Fill the free places."""
-        while len(self._children) < len(self._places):
+        """Fill the free places, until a run turns out to be trained: it is this worker's until that is written down."""
+        while len(self._children) < len(self._places) and not self._ended:
             claimed: RunRecord | None = None
             made: list[RunRecord] = []
             with self._store.lock():
@@ -309,6 +310,8 @@ class _Worker:
             if not child.asked:
                 child.asked = True
                 child.stop()
+                if child.is_started:
+                    self._tell("stopping", child.run)
         if len(self._asked) > 1 and not self._killed:
             self._killed = True
             for child in self._children:
@@ -316,6 +319,7 @@ class _Worker:
 
     def _abandon(self) -> None:
         """Something went wrong: have the runs save and stop before it is told."""
+        self._tell = lambda kind, run: None  # it may be this that went wrong
         self._asked = self._asked or ["an error"]
         while self._children:
             self._stop()

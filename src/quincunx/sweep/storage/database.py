@@ -158,7 +158,9 @@ class Database:
         lost = isinstance(error, OperationalError | InterfaceError) or (
             isinstance(error, DBAPIError) and error.connection_invalidated
         )
-        if lost and not any(word in text for word in ("no such table", "readonly", "unable to open", "full")):
+        if "password" in text:
+            text += "\nA password is taken from PGPASSWORD, ~/.pgpass, or the URL (sweep.storage, --storage)"
+        elif lost and not any(word in text for word in ("no such table", "readonly", "unable to open", "full")):
             return Unreachable(f"the sweep's storage {self.shown} gives no answer: {text}")
         return RunError(f"the sweep's storage {self.shown} cannot be used: {text}")
 

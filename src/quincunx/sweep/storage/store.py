@@ -91,13 +91,14 @@ class Store:
         """
         folder = Path(spec.dir)
         name = spec.settings.name or str(spec.dir)
-        if begin:
-            folder.mkdir(parents=True, exist_ok=True)
-        elif spec.settings.storage is None and not (folder / "sweep.db").is_file():
+        local = spec.settings.storage is None
+        if not begin and local and not (folder / "sweep.db").is_file():
             raise RunError(f"{folder} holds no sweep: there is no sweep.db in it")
         database = open_database(spec.settings.storage, folder, name)
+        if begin and local:  # of a server that gives no answer, nothing is left behind
+            _make(folder)
         # the file lies in the folder, which may be moved, or named in another way
-        alone = spec.settings.storage is None and spec.settings.name is None
+        alone = local and spec.settings.name is None
         with database.lock() if begin else nullcontext():
             with database.guard():
                 storage = database.optuna(begin)
@@ -106,6 +107,7 @@ class Store:
                 raise RunError(f"{database.shown} holds no sweep of the name {name}")
             table = Table(database, sweep, host or host_name())
             if begin:
+                _make(folder)
                 database.make_tables()
                 table.begin(draw_seed() if spec.seed is None else spec.seed)
         return cls(spec, database, storage, sweep, table)
@@ -114,6 +116,12 @@ class Store:
         """Store what the sweep is (plain containers, nothing secret), for machines that join it: see `snapshot`."""
         self._table.keep(snapshot)
         self.snapshot = dict(snapshot)
+
+    def is_begun(self) -> bool:
+        """Tell whether there is a trial, or another worker that may be about to make one."""
+        return len(self._table.workers(self.spec.settings.lease)) > 1 or bool(
+            self._table.read()[0] or self._half_made(0)
+        )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -360,6 +368,15 @@ class Store:
                 f"{self._database.shown}: Optuna's trials {', '.join(map(str, missing[:5]))} are gone, not their runs: "
                 "put the database back from a copy"
             )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"the sweep's folder {folder} cannot be made: {error.strerror}; give another sweep.dir"
+        ) from error
 
 
 def _content(settings: Mapping[str, Any]) -> str:

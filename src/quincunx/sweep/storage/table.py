@@ -90,6 +90,8 @@ class Table:
         with self._database.begin() as connection:
             now = connection.execute(sa.select(self._database.now)).scalar_one()
             mine = sa.and_(WORKERS.c.sweep == self._sweep, WORKERS.c.owner == self.owner)
+            others = sa.and_(WORKERS.c.sweep == self._sweep, WORKERS.c.beat > now - GAP)
+            busy = connection.execute(sa.select(WORKERS.c.owner).where(others)).first() is not None
             if connection.execute(WORKERS.update().where(mine).values(beat=now)).rowcount == 0:
                 connection.execute(
                     WORKERS.insert().values(
@@ -97,7 +99,8 @@ class Table:
                     )
                 )
             since = now - SWEEPS.c.beat
-            worked = sa.case((sa.and_(since > 0, since < GAP), since), else_=0.0)
+            # the time before the only worker came is nobody's
+            worked = sa.case((sa.and_(since > 0, since < GAP), since), else_=0.0) if busy else 0.0
             connection.execute(
                 SWEEPS.update()
                 .where(SWEEPS.c.sweep == self._sweep)
