@@ -214,6 +214,7 @@ class Row(SettingRow):
 
 
 GRID = {"sweep.sampler": "grid"}
+OWN_THREADS, FREE_THREADS = {"compute.threads": 1}, {"compute.threads": None}
 NO_RUNGS = ({}, {"sweep.pruner": "median"})
 NO_MEDIAN = ({}, {"sweep.pruner": "asha"})
 BY_LOSS = {**ALONE, "sweep.metric": "dev/loss"}
@@ -252,7 +253,14 @@ ROWS = (
     Row("sweep.workers", 3, places, turns([None], ["0", "1", "0"])),
     Row("sweep.devices", "all", places, turns(["0", "1"], [None, None]), {"sweep.workers": 2}),
     Row("sweep.devices", [1], places, turns([None], ["1"])),
-    Row("sweep.threads", 5, variables, turns({}, {"OMP_NUM_THREADS": "5"}), {"compute.threads": None}),
+    Row(
+        "sweep.threads",
+        5,
+        variables,
+        turns({}, {"OMP_NUM_THREADS": "5"}),
+        {"compute.threads": None},
+        idle=(OWN_THREADS,),
+    ),
     Row("sweep.storage", NOWHERE, kept, lambda _, then: "127.0.0.1:9/nowhere" in then),
     Row("sweep.name", "mine", kept, lambda first, then: then == ["study: mine"] != first),
     Row("sweep.lease", 300, gone, turns(True, False)),

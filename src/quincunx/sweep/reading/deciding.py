@@ -83,6 +83,26 @@ def metric_problem(
     return Problem("error", METRIC, section.mark(METRIC, key=False), message, remedy)
 
 
+def idle_beside(section: Document, configs: Sequence[Loaded]) -> list[Problem]:
+    """Return a warning for each setting of the section that has no effect with these configs of runs.
+
+    Args:
+        section: Has the section as it is written.
+        configs: Some of the runs' configs.
+    """
+    found: list[Problem] = []
+    for name, acts, because in (
+        ("threads", lambda compute: compute.threads is None, "the runs have compute.threads of their own"),
+        ("devices", lambda compute: compute.device != "cpu", "compute.device is cpu in every run"),
+    ):
+        at: KeyPath = ("sweep", name)
+        given = section.has(at) and section.get(at) not in (None, "auto")
+        if given and not any(acts(each.config.compute) for each in configs):
+            message = f"`sweep.{name}` has no effect: {because}"
+            found.append(Problem("warning", at, section.mark(at), message, "leave one of the two out"))
+    return found
+
+
 def folder_of(settings: Sweep, read: Draft) -> Path:
     """Return the sweep's folder, by the settings of `run` as the files have them where the section names none."""
     if settings.dir is not None:

@@ -28,7 +28,7 @@ from quincunx.recipes import schemas
 from quincunx.sweep.choosing.adaptive import notes_of
 from quincunx.sweep.choosing.space import Point, Range, Space
 from quincunx.sweep.reading.checking import Tried, check_space, lasting_errors, warnings_of, wrong_values
-from quincunx.sweep.reading.deciding import Goal, folder_of, metric_of, metric_problem, section_of
+from quincunx.sweep.reading.deciding import Goal, folder_of, idle_beside, metric_of, metric_problem, section_of
 from quincunx.sweep.reading.laying import AT, changes_of, plain_changes
 from quincunx.sweep.reading.meaning import Meaning, Names
 from quincunx.sweep.reading.passwords import covered, scrubbed, without_password
@@ -310,7 +310,7 @@ class _Opening:
         unfit = metric_problem(self.read.schema, settings, configs, self.document, section)
         self.problems += [] if unfit is None else [unfit]
         metric, goal = metric_of(self.read.schema, settings, configs)
-        self.warnings += warnings_of(tried, space, self.document) if tried.good else base.warnings
+        self.warnings += self._warnings(tried, space, section, base)
         if self.strict:
             self.problems += [replace(each, severity="error") for each in self.warnings]
         if self.problems:
@@ -333,6 +333,10 @@ class _Opening:
             draft=self.read,
             task=self.task,
         )
+
+    def _warnings(self, tried: Tried, space: Space, section: Document, base: Loaded) -> list[Problem]:
+        told = warnings_of(tried, space, self.document) if tried.good else base.warnings
+        return [*told, *idle_beside(section, [loaded for _, loaded in tried.good] or [base])]
 
     def _alone(self) -> tuple[Loaded | None, Sequence[Problem]]:
         """Return the config without ranges, or what is wrong with it."""
