@@ -19,7 +19,7 @@ from quincunx.config.check import check_sizes
 from quincunx.config.document import ConfigError
 from quincunx.config.load import Loaded, canonical, explicit_paths, load
 from quincunx.config.plan import Plan, make_plan
-from quincunx.config.schema import Sizes
+from quincunx.config.schema import Metrics, Sizes
 from quincunx.config.suggest import closest
 from quincunx.data.loader import Updates
 from quincunx.engine.checkpoint import Checkpoints, Restored, load_weights
@@ -344,14 +344,11 @@ def _state(
     rates, more = build_schedule(config.schedule, optimizer, plan.total_updates, plan.updates_per_epoch, allowed)
     if config.compute.compile:
         model.compile(dynamic=True)  # in place, so that names in checkpoints stay as they are
-    metric = config.evaluate.metric or experiment.metric
+    metric, goal = Metrics(experiment.metric, experiment.goal, tuple(experiment.metrics)).chosen(config)
     if experiment.metrics and metric not in experiment.metrics:
         near = closest(metric, experiment.metrics)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"evaluate.metric is {metric}; {hint}there are: {', '.join(experiment.metrics)}")
-    goal = config.evaluate.goal or (
-        experiment.goal if metric == experiment.metric else "min" if metric.endswith("/loss") else "max"
-    )
     return State(model, objective, optimizer, rates, Best(metric, goal), runtime.scaler()), [*notes, *more]
 
 
