@@ -28,7 +28,7 @@ from quincunx.sweep.running import worker
 from quincunx.sweep.running.outcome import Exit, judge
 from quincunx.sweep.running.placing import environment, placement
 from quincunx.sweep.running.pruning import hopeless, ladder
-from quincunx.sweep.running.scheduling import Done, New, choose
+from quincunx.sweep.running.scheduling import Done, New, Promote, choose
 from quincunx.sweep.running.watching import Look
 from quincunx.sweep.settings import ADAPTIVE, SCHEMA, Sweep
 from quincunx.sweep.storage.database import WORKERS
@@ -150,6 +150,13 @@ def rungs(seen: Seen) -> list[list[int]]:
     return [ladder(trial, record, seen.settings) for trial in record.trials]
 
 
+def goes_on(seen: Seen) -> int | None:
+    """Return which of three trials that came to the first rung goes on, with more to come."""
+    paused = [{"state": "paused", "update": 1, "values": {1: value}} for value in (0.1, 0.2, 0.3)]
+    chosen = choose(of(*paused), seen.settings, "max", Facts(more=True))
+    return chosen.trial if isinstance(chosen, Promote) else None
+
+
 def verdict(seen: Seen) -> str | None:
     """Return what is said of a trial that is the worst of four at update 1."""
     bad = {"state": "running", "update": 1, "value": 0.1, "values": {1: 0.1}}
@@ -240,6 +247,7 @@ ROWS = (
     Row("sweep.pruner", "hyperband", rungs, lambda _, then: {len(each) for each in then} == {0, 1, 2}, ASHA),
     Row("sweep.pruning.first", 2, rungs, turns([[1, 3]] * 12, [[2, 6]] * 12), ASHA, idle=NO_RUNGS),
     Row("sweep.pruning.factor", 2, rungs, turns([[1, 3]] * 12, [[1, 2, 4, 8]] * 12), ASHA, idle=NO_RUNGS),
+    Row("sweep.pruning.gather", 4, goes_on, turns(2, None), ASHA, idle=NO_RUNGS),
     Row("sweep.pruning.after", 2, verdict, lambda first, then: first is not None is then, MEDIAN, idle=NO_MEDIAN),
     Row("sweep.pruning.startup", 4, verdict, lambda first, then: first is not None is then, MEDIAN, idle=NO_MEDIAN),
     Row(

@@ -29,6 +29,10 @@ class Pruning(Section):
     """Updates of the first rung: every trial trains so far, and what goes on does so from its checkpoint."""
     factor: Annotated[int, RUNGS] = Field(default=3, ge=2)
     """Each rung is so many times as long as the one before it, and one in so many trials reaches it."""
+    gather: Annotated[int, RUNGS] = Field(default=1, ge=1)
+    """Nobody goes on from a first rung before so many trials came to it, from the next one so many / factor, and so on.
+    1: at once, as published (asynchronous: early trials go on that later ones would have beaten). As many as there are
+    trials: halving in step, which takes fewest updates and does not depend on which trial came first."""
     after: Annotated[int, MEDIAN] = Field(default=0, ge=0)
     """No trial is ended before so many updates."""
     startup: Annotated[int, MEDIAN] = Field(default=5, ge=1)

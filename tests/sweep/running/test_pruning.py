@@ -91,6 +91,32 @@ def test_who_has_gone_on_still_counts() -> None:
     assert chosen is not None and chosen.number == 4
 
 
+def test_a_rung_is_gathered_before_anybody_goes_on() -> None:
+    in_step = Sweep.model_validate({"pruner": "asha", "pruning": {"first": 1, "factor": 3, "gather": 6}})
+    low = [paused(number, 1, 0.1 * number) for number in range(6)]
+    assert promotion(record(*low[:5]), in_step, "max") is None
+    chosen = promotion(record(*low), in_step, "max")
+    assert chosen is not None and chosen.number == 5
+    # two of six come to the next rung; were there but four, one would
+    high = [paused(number, 3, 0.1 * number) for number in (4, 5)]
+    assert promotion(record(*low[:4], *high), in_step, "max") is None
+    assert promotion(record(*low[:3], trial(3, state="failed")), in_step, "max", complete=False) is None
+    chosen = promotion(record(*low[:3], trial(3, state="failed")), in_step, "max", complete=True)
+    assert chosen is not None and chosen.number == 2
+    coming = trial(3, state="running", values={})
+    assert promotion(record(*low[:3], coming), in_step, "max", complete=True) is None
+
+
+def test_a_rung_higher_up_is_gathered_too() -> None:
+    in_step = Sweep.model_validate({"pruner": "asha", "pruning": {"first": 1, "factor": 3, "gather": 12}})
+    low = [paused(number, 1, 0.01 * number) for number in range(8)]
+    high = [paused(number, 3, 0.1 * number) for number in range(8, 11)]
+    last = trial(11, state="running", update=1, target=3, value=1.1, values={1: 1.1})
+    assert promotion(record(*low, *high, last), in_step, "max", complete=True) is None
+    chosen = promotion(record(*low, *high, paused(11, 3, 1.1)), in_step, "max", complete=True)
+    assert chosen is not None and chosen.number == 11
+
+
 def test_the_highest_rung_goes_first_and_then_to_the_end() -> None:
     high = [paused(number, 3, 0.1 * number) for number in range(3)]
     low = [paused(number, 1, 0.9) for number in range(3, 9)]
@@ -206,15 +232,9 @@ def test_the_median_rule_waits_for_all_replicates() -> None:
     assert "0.15 is worse" in (hopeless(record(whole, *others), 0, MEDIAN, "max") or "")
 
 
-@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
-@pytest.mark.parametrize("n_seeds", [1, 2])
-@pytest.mark.parametrize("workers", [1, 4])
-def test_a_simulated_sweep_ends_with_its_best_trained_to_the_end(pruner: str, n_seeds: int, workers: int) -> None:
-    """Values grow with the trial's number at every update, so that the last trial is the best of all."""
-    settings = Sweep.model_validate({"pruner": pruner, "pruning": {"first": 1, "factor": 3}})
-    chance, trials = random.Random(f"{pruner} {n_seeds} {workers}"), list[TrialRecord]()
-    order = list(range(27))
-    chance.shuffle(order)
+def _simulated(settings: Sweep, order: list[int], n_seeds: int, workers: int, chance: random.Random) -> SweepRecord:
+    """Return a sweep of 27 trials of 27 updates, whose value is at every update the trial's place in the order."""
+    trials = list[TrialRecord]()
 
     def put(run: RunRecord) -> None:
         runs = [run if each.number == run.number else each for each in trials[run.trial].runs]
@@ -225,7 +245,7 @@ def test_a_simulated_sweep_ends_with_its_best_trained_to_the_end(pruner: str, n_
         choice = choose(now, settings, "max", Facts(more=len(trials) < 27))
         running = [run for run in now.runs if run.state == "running"]
         if isinstance(choice, Done):
-            break
+            return now
         if isinstance(choice, New):
             trials.append(trial(len(trials), *({} for _ in range(n_seeds)), total=27 if trials else None))
         elif isinstance(choice, Promote):
@@ -242,13 +262,31 @@ def test_a_simulated_sweep_ends_with_its_best_trained_to_the_end(pruner: str, n_
             values = {**run.values, update: float(order[run.trial])}
             state = "done" if update == 27 else "paused"
             put(replace(run, state=state, update=update, total=27, values=values, value=values[update]))
-    else:
-        pytest.fail("the sweep does not end")
-    now = record(*trials)
-    assert len(trials) == 27 and {run.state for run in now.runs} == {"done", "paused"}
-    assert all(len({run.update for run in each.runs}) == 1 for each in trials)
-    best = order.index(26)
+    pytest.fail("the sweep does not end")
+
+
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+@pytest.mark.parametrize("n_seeds", [1, 2])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_simulated_sweep_ends_with_its_best_trained_to_the_end(pruner: str, n_seeds: int, workers: int) -> None:
+    settings = Sweep.model_validate({"pruner": pruner, "pruning": {"first": 1, "factor": 3}})
+    chance, order = random.Random(f"{pruner} {n_seeds} {workers}"), list(range(27))
+    chance.shuffle(order)
+    now = _simulated(settings, order, n_seeds, workers, chance)
+    assert len(now.trials) == 27 and {run.state for run in now.runs} == {"done", "paused"}
+    assert all(len({run.update for run in each.runs}) == 1 for each in now.trials)
     if pruner == "asha":
-        assert trials[best].state == "done"
+        assert now.trials[order.index(26)].state == "done"
         assert sum(run.update for run in now.runs) < 27 * 27 * n_seeds * 0.35
-    assert sum(each.state == "done" for each in trials) >= 1
+    assert sum(each.state == "done" for each in now.trials) >= 1
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_in_step_the_best_go_on_whatever_came_first(workers: int, n_seeds: int) -> None:
+    settings = Sweep.model_validate({"pruner": "asha", "pruning": {"first": 1, "factor": 3, "gather": 27}})
+    order = list(range(27))
+    random.Random(3).shuffle(order)
+    now = _simulated(settings, order, n_seeds, workers, random.Random(workers))
+    reached = {order[each.number]: each.runs[0].update for each in now.trials}
+    assert reached == {place: 27 if place == 26 else 9 if place >= 24 else 3 if place >= 18 else 1 for place in order}

@@ -60,16 +60,19 @@ def next_target(trial: TrialRecord, record: SweepRecord, settings: Sweep) -> int
     return next((rung for rung in ladder(trial, record, settings) if rung > done), None)
 
 
-def promotion(record: SweepRecord, settings: Sweep, goal: str, *, closing: bool) -> TrialRecord | None:
+def promotion(
+    record: SweepRecord, settings: Sweep, goal: str, *, complete: bool = False, closing: bool = False
+) -> TrialRecord | None:
     """Return the trial that goes on to its next rung, None where none has earned it.
 
-    Of the trials that came to a rung the best 1 / factor go on, the highest rung first. That may leave nobody to train
-    to the end where there are few trials.
+    Of the trials that came to a rung, once enough did (`pruning.gather`), the best 1 / factor go on, the highest rung
+    first. That may leave nobody to train to the end where there are few trials.
 
     Args:
         record: All that is known.
         settings: The section `sweep`.
         goal: `max` or `min`.
+        complete: No further trial will come: a rung waits for no more than there are.
         closing: No further trial will come, and none is at work: in a bracket in which no trial has trained to its end,
             the best one of the highest rung goes on.
     """
@@ -87,6 +90,9 @@ def promotion(record: SweepRecord, settings: Sweep, goal: str, *, closing: bool)
     for rung in sorted({rung for steps in ladders.values() for rung in steps}, reverse=True):
         for members in groups.values():
             came = [trial for trial in members if rung in ladders[trial.number] and _came(trial, rung)]
+            start = ladders[members[0].number][0]
+            if not closing and len(came) < _needed(rung, start, settings, len(members) if complete else None):
+                continue
             for trial in _ranked(came, rung, goal)[: len(came) // settings.pruning.factor]:
                 if trial.number in waiting and _rung(trial, ladders[trial.number]) == rung:
                     return trial
@@ -189,6 +195,12 @@ def _reached(trial: TrialRecord) -> int:
 
 def _far(run: RunRecord) -> int:
     return max(run.values, default=0) if run.state not in FINAL else run.update
+
+
+def _needed(rung: int, start: int, settings: Sweep, there_are: int | None) -> int:
+    """Return how many trials of a bracket that begins at `start` must have come to a rung before one goes on."""
+    gather = settings.pruning.gather if there_are is None else min(settings.pruning.gather, there_are)
+    return gather * start // rung
 
 
 def _rung(trial: TrialRecord, steps: Sequence[int]) -> int | None:

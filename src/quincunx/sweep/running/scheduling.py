@@ -75,7 +75,7 @@ def choose(record: SweepRecord, settings: Sweep, goal: str, facts: Facts) -> Cho
         if fresh is not None:
             return Start(fresh.number, first_target(record.trials[fresh.trial], record, settings))
         more = facts.more and not _in_vain(record)
-        trial = _to_promote(record, settings, goal, closing=not (more or working or left), facts=facts)
+        trial = _to_promote(record, settings, goal, more=more, busy=working or left, facts=facts)
         if trial is not None:
             return Promote(trial.number, next_target(trial, record, settings))
         if more:
@@ -107,9 +107,11 @@ def _in_vain(record: SweepRecord) -> bool:
     )
 
 
-def _to_promote(record: SweepRecord, settings: Sweep, goal: str, *, closing: bool, facts: Facts) -> TrialRecord | None:
+def _to_promote(
+    record: SweepRecord, settings: Sweep, goal: str, *, more: bool, busy: bool, facts: Facts
+) -> TrialRecord | None:
     if settings.pruner in ("asha", "hyperband"):
-        trial = promotion(record, settings, goal, closing=closing)
+        trial = promotion(record, settings, goal, complete=not more, closing=not (more or busy))
     else:  # paused under another pruner
         trial = next((trial for trial in record.trials if any(run.state == "paused" for run in trial.runs)), None)
     if trial is None or any(run.number in facts.elsewhere for run in trial.runs):
