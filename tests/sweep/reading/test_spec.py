@@ -404,6 +404,14 @@ def test_what_may_not_change(changes: list[str], said: str) -> None:
     assert f"\n  {said}\n" in str(caught.value)
 
 
+def test_a_setting_that_the_version_before_did_not_have_stood_at_its_default() -> None:
+    before = section(BEGUN).snapshot()
+    del before["settings"]["pruning"]["gather"], before["settings"]["value"]
+    assert compatible(before, section(BEGUN)) == []
+    with pytest.raises(RunError, match=r"sweep\.value: best -> last"):
+        compatible(before, section(BEGUN, "sweep.value=last"))
+
+
 def test_what_was_drawn_keeps_its_ranges_and_its_seed() -> None:
     text = BEGUN + "sweep: {sampler: qmc, trials: 3}\n"
     before = section(text).snapshot()

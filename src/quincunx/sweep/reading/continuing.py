@@ -46,16 +46,17 @@ def compatible(before: Mapping[str, Any], spec: Spec) -> list[str]:
         same = each.harmless and not within(each.path, LENGTHS)  # runs of different lengths are not compared
         (notes if same else blocking).append(str(each))
     grid = before["sampler"] == after["sampler"] == "grid"
-    old, new = before["settings"], after["settings"]
+    # a setting that the version before did not have stood at its default
+    old, new = _over(Sweep().model_dump(by_alias=True), before["settings"]), after["settings"]
     for name in Sweep.model_fields:
-        if canonical(old.get(name)) == canonical(new[name]):
+        if canonical(old[name]) == canonical(new[name]):
             continue
         allowed = name in FREE or (grid and name in OF_DRAWS)
         if name == "metric" and before["metric"] == after["metric"]:
             continue  # what is unset is decided, and was decided the same
         if name == "goal" and before["goal"] == after["goal"]:
             continue
-        (notes if allowed else blocking).append(f"sweep.{name}: {_shown(old.get(name))} -> {_shown(new[name])}")
+        (notes if allowed else blocking).append(f"sweep.{name}: {_shown(old[name])} -> {_shown(new[name])}")
     for name in ("metric", "goal"):
         if before[name] != after[name] and not any(each.startswith(f"sweep.{name}:") for each in blocking):
             blocking.append(f"sweep.{name}: {before[name]} -> {after[name]}")
@@ -69,6 +70,10 @@ def compatible(before: Mapping[str, Any], spec: Spec) -> list[str]:
             + "\nUndo these changes, or begin another sweep with sweep.dir=FOLDER"
         )
     return notes
+
+
+def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {**defaults, **given, "pruning": {**defaults["pruning"], **given.get("pruning", {})}}
 
 
 def _ranges(before: Mapping[str, Any], spec: Spec) -> list[str]:
