@@ -1,0 +1,135 @@
+"""Putting trained parts round the modules of a frozen model, without the library peft.
+
+A part is called in a module's place with that module to call: it may look at arguments and output, and change either.
+`peft_plugin.py` does the same inside peft's own classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from quincunx.errors import UsageError
+
+Call = Callable[..., Any]
+
+
+class SiteAdapter(nn.Module):
+    """A trained part round one module. Subclasses define `forward(base, *args, **kwargs)`, which calls `base`."""
+
+    def forward(self, base: Call, *args: Any, **kwargs: Any) -> Any:
+        """Return what takes the place of `base(*args, **kwargs)`."""
+        raise TypeError(f"{type(self).__name__} must define forward(base, *args, **kwargs)")
+
+    def weight_change(self) -> Tensor:
+        """Return what is to be added to the module's weight so that this part can be left out.
+
+        Raises:
+            UsageError: The part is no change of a weight.
+        """
+        raise UsageError(
+            f"{type(self).__name__} is no change of the weight that it stands round (its output is not linear in the "
+            "input, or depends on more than it), so it cannot be merged: keep the adapter beside the model"
+        )
+
+    def bias_change(self) -> Tensor | None:
+        """Return what is to be added to the module's bias, None for nothing; only where there is a `weight_change`."""
+        return None
+
+
+class Chain(SiteAdapter):
+    """Several parts round one module, the first one innermost."""
+
+    def __init__(self, parts: Mapping[str, SiteAdapter]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, base: Call, *args: Any, **kwargs: Any) -> Any:
+        """Return what the outermost part gives."""
+        call = base
+        for part in self.parts.values():
+            call = partial(part, call)
+        return call(*args, **kwargs)
+
+    def weight_change(self) -> Tensor:
+        """Return the sum of the parts' changes."""
+        changes = [part.weight_change() for part in self._adapters()]
+        return sum(changes[1:], changes[0])
+
+    def bias_change(self) -> Tensor | None:
+        """Return the sum of the parts' changes."""
+        changes = [change for part in self._adapters() if (change := part.bias_change()) is not None]
+        return sum(changes[1:], changes[0]) if changes else None
+
+    def _adapters(self) -> list[SiteAdapter]:
+        return [part for part in self.parts.values() if isinstance(part, SiteAdapter)]
+
+
+@dataclass
+class Placement:
+    """What a method puts into a model."""
+
+    adapters: dict[str, SiteAdapter] = field(default_factory=dict[str, SiteAdapter])
+    """By the path of the module that each stands round."""
+    shared: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    """What several of them use (each holds it in a tuple, so that it is saved once)."""
+    trained: tuple[str, ...] = ()
+    """Parameters of the model itself that are trained, by name."""
+    notes: tuple[str, ...] = ()
+    """What to say about it, in sentences."""
+
+
+class Site(nn.Module):
+    """A module with the part round it; attributes of the module are found on it."""
+
+    def __init__(self, base_layer: nn.Module, adapter: SiteAdapter) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.quincunx_tuned = adapter
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the part gives."""
+        return self.quincunx_tuned(self.base_layer, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up what is not there in the module itself, as transformers asks Linear maps for their weights."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(super().__getattr__("base_layer"), name)
+
+
+def inject(model: nn.Module, placement: Placement) -> nn.ModuleDict:
+    """Put the parts of a placement into a model in place, freeze the rest, and return what the parts share.
+
+    Raises:
+        UsageError: The model has no module of such a name.
+    """
+    model.requires_grad_(False)
+    for path, adapter in placement.adapters.items():
+        parent_path, _, name = path.rpartition(".")
+        try:
+            parent, module = model.get_submodule(parent_path), model.get_submodule(path)
+        except AttributeError as error:
+            raise UsageError(f"{type(model).__name__} has no module {path}") from error
+        setattr(parent.base_layer if isinstance(parent, Site) else parent, name, Site(module, adapter))
+    for name in placement.trained:
+        model.get_parameter(wrapped_name(name, placement.adapters)).requires_grad_(True)
+    return placement.shared
+
+
+def wrapped_name(name: str, adapters: Mapping[str, SiteAdapter]) -> str:
+    """Return what a parameter is called once parts stand round modules: these keep their own below `base_layer`."""
+    words = name.split(".")
+    found: list[str] = []
+    for place, word in enumerate(words):
+        found.append(word)
+        if place < len(words) - 1 and ".".join(words[: place + 1]) in adapters:
+            found.append("base_layer")
+    return ".".join(found)

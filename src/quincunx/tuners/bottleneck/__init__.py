@@ -1,0 +1,1 @@
+"""Bottleneck adapters: sequential, parallel, scaled, gated; one for all tasks, or one each."""

@@ -1,0 +1,41 @@
+"""What every method of this package has: options, and a function that says what goes where in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from quincunx.tuners.adapter import Placement
+
+
+@dataclass
+class TunerConfig:
+    """Options of every method; those of peft's own config classes come beside them in `peft_plugin.py`."""
+
+    sites: list[str] | None = None
+    """What the modules to adapt are for: attention, cross_attention, feedforward, query, key, value, head. Unset: the
+    method's own choice."""
+    target_modules: list[str] | None = None
+    """Full paths of modules in place of `sites`, `*` for anything."""
+    leave_out: list[int | str] = field(default_factory=list[int | str])
+    """Layers without adapters, by number (negative: from the end of their stack), or full paths of modules."""
+
+    def __post_init__(self) -> None:
+        """Check the options, and whatever a class beside this one checks; raises ValueError."""
+        beside = getattr(super(), "__post_init__", None)
+        if beside is not None:
+            beside()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of parameter-efficient fine-tuning."""
+
+    config: type[TunerConfig]
+    place: Callable[[nn.Module, Any], Placement]
+    """Makes the parts for a model and a config of that class; raises UsageError where they do not suit each other."""
+    shares: bool = False
+    """Whether its parts use something in common. transformers' own `add_adapter` refuses such methods."""

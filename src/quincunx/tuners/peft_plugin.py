@@ -1,0 +1,302 @@
+"""The methods of this package as methods of the library peft, whose files, named adapters and loading then serve them.
+
+peft takes new methods from its own source only; it looks them up in plain dictionaries, though, and asks of a type no
+more than to be a string with `value` and `name`. What is used of peft beside its documented calls is used here alone,
+and `tests/tuners/test_peft_compatibility.py` says when it no longer holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import torch
+from peft import PeftConfig
+from peft.mapping import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PEFT_TYPE_TO_PREFIX_MAPPING,
+    PEFT_TYPE_TO_TUNER_MAPPING,
+)
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import Tensor, nn
+
+from quincunx.errors import UsageError
+from quincunx.nn.routing import TaskContext, attach_tasks
+from quincunx.tuners.adapter import Placement, SiteAdapter, wrapped_name
+from quincunx.tuners.method import Method
+from quincunx.tuners.methods import METHODS
+
+PREFIX = "quincunx_"
+"""What attributes with trained parts begin with, on peft's layers and tuners."""
+
+
+class MethodName(str):
+    """A method's name as peft and transformers expect a type: a string with `value` and `name`."""
+
+    @property
+    def value(self) -> str:
+        """The plain string, which is written to files."""
+        return str(self)
+
+    @property
+    def name(self) -> str:
+        """The same in capitals, as peft's own types are called."""
+        return str(self).upper()
+
+
+class PeftSite(nn.Module, BaseTunerLayer):
+    """A module with the parts of one or more adapters round it."""
+
+    adapter_layer_names = ("quincunx_tuned",)
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.quincunx_tuned = nn.ModuleDict()
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+
+    def put(self, name: str, adapter: SiteAdapter) -> None:
+        """Add an adapter's part."""
+        self.quincunx_tuned[name] = adapter
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the active adapters' parts give, the first one innermost."""
+        call = self.base_layer
+        if not self.disable_adapters:
+            for name in self.active_adapters:
+                if name in self.quincunx_tuned and name not in self.merged_adapters:
+                    call = partial(self.quincunx_tuned[name], call)
+        elif self.merged:
+            self.unmerge()
+        return call(*args, **kwargs)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the changes of adapters to the module's weight and bias.
+
+        Raises:
+            UsageError: One of them is no change of a weight, or `safe_merge` found a number that is none.
+        """
+        names = [name for name in adapter_names or self.active_adapters if name in self.quincunx_tuned]
+        for name in names:
+            if name in self.merged_adapters:
+                continue
+            weight, bias = self._changes(name)
+            if safe_merge and not all(bool(change.isfinite().all()) for change in (weight, bias) if change is not None):
+                raise UsageError(f"adapter {name} holds numbers that are none: it was left unmerged")
+            self._add(weight, bias, 1)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Take the changes out again."""
+        while self.merged_adapters:
+            self._add(*self._changes(self.merged_adapters.pop()), -1)
+
+    def _changes(self, name: str) -> tuple[Tensor, Tensor | None]:
+        adapter = self.quincunx_tuned[name]
+        assert isinstance(adapter, SiteAdapter)
+        with torch.no_grad():
+            return adapter.weight_change(), adapter.bias_change()
+
+    def _add(self, weight: Tensor, bias: Tensor | None, sign: int) -> None:
+        base: Any = self.get_base_layer()
+        with torch.no_grad():
+            base.weight.add_(weight.to(base.weight.dtype), alpha=sign)
+            if bias is not None:
+                if base.bias is None:
+                    base.bias = nn.Parameter(torch.zeros_like(bias), requires_grad=False)
+                base.bias.add_(bias.to(base.bias.dtype), alpha=sign)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up what is not there in the module itself."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(super().__getattr__("base_layer"), name)
+
+
+class Tuner(BaseTuner):
+    """Puts the parts of one of this package's methods into a model; one subclass a method."""
+
+    prefix = PREFIX
+    tuner_layer_cls = PeftSite
+    method: ClassVar[Method]
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Put an adapter's parts into the model; raises UsageError where the method does not suit it."""
+        config: Any = self.peft_config[adapter_name]
+        placement = self.method.place(model, config)
+        if not hasattr(self, "quincunx_shared"):
+            self._placements: dict[str, Placement] = {}
+            self.quincunx_shared = nn.ModuleDict()
+        self._placements[adapter_name], self._placing = placement, adapter_name
+        if len(placement.shared):
+            self.quincunx_shared[adapter_name] = placement.shared
+        config.trained = [wrapped_name(name, placement.adapters) for name in placement.trained]
+        if not placement.adapters:
+            config.target_modules = DUMMY_TARGET_MODULES
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        self._route(model, config, adapter_name)
+
+    def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict[str, Any]) -> PeftConfig:
+        return peft_config
+
+    def _check_target_module_exists(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, peft_config: PeftConfig, key: str
+    ) -> bool:
+        return key in self._placements[self._placing].adapters
+
+    def _create_and_replace(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        peft_config: PeftConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+    ) -> None:
+        adapter = self._placements[adapter_name].adapters[current_key]
+        if isinstance(target, PeftSite):
+            target.put(adapter_name, adapter)
+            return
+        site = PeftSite(target)
+        site.put(adapter_name, adapter)
+        site.train(target.training)
+        if adapter_name not in self.active_adapters:
+            site.requires_grad_(False)
+        self._replace_module(parent, target_name, site, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(parent, PeftSite):  # it stands for the module that has the child
+            parent = parent.get_base_layer()
+        super()._replace_module(parent, child_name, new_module, child)
+
+    def _route(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        context = attach_tasks(model, self.quincunx_shared)
+        if context is None:
+            return
+        names = tuple(getattr(config, "tasks", ()))
+        if names and context.names and context.names != names:
+            raise UsageError(
+                f"adapter {adapter_name} has the tasks {', '.join(names)}, those there are have "
+                f"{', '.join(context.names)}: give all of them the same tasks in the same order"
+            )
+        context.names = names or context.names
+        if not any(isinstance(hook, _TakesTasks) for hook in model._forward_pre_hooks.values()):
+            model.register_forward_pre_hook(_TakesTasks(context), with_kwargs=True)
+
+    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
+        super()._mark_only_adapters_as_trainable(model)
+        for name in self.active_adapters:
+            config: Any = self.peft_config[name]
+            if not config.inference_mode:
+                for parameter in config.trained:
+                    model.get_parameter(parameter).requires_grad_(True)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter, with what its parts share."""
+        super().delete_adapter(adapter_name)
+        self._placements.pop(adapter_name, None)
+        if adapter_name in self.quincunx_shared:
+            del self.quincunx_shared[adapter_name]
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        found = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        own: Any = config
+        ends = (*own.trained, *batch_statistics(model))
+        kept = {key: value for key, value in state_dict.items() if key.removeprefix("base_model.model.") in ends}
+        return {**kept, **found}
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        # parts are modules of modules: the name stands right behind the attribute, however deep the rest goes
+        for attribute in ("quincunx_tuned", "quincunx_shared"):
+            key = key.replace(f"{attribute}.{adapter_name}.", f"{attribute}.", 1)
+        return key
+
+
+class _TakesTasks:
+    """Takes the argument `tasks` out of a model's call, and sets it."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self.context = context
+
+    def __call__(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        if "tasks" not in kwargs:
+            return None
+        self.context.set(kwargs["tasks"])
+        return args, {name: value for name, value in kwargs.items() if name != "tasks"}
+
+
+def batch_statistics(model: nn.Module) -> list[str]:
+    """Return the names of the running statistics of a model's batch norms, adapters' own left out."""
+    found: list[str] = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and PREFIX not in path:
+            own = path.removeprefix("base_model.model.")
+            found += [f"{own}.{name}" for name, _ in module.named_buffers(recurse=False)]
+    return found
+
+
+def register() -> None:
+    """Make the methods of this package known to peft; a second call changes nothing.
+
+    Raises:
+        UsageError: peft has a method of its own by one of the names.
+    """
+    known: dict[Any, Any] = PEFT_TYPE_TO_CONFIG_MAPPING
+    for name in METHODS:
+        kind = MethodName(name.upper())
+        if known.get(kind) is config_class(name):
+            continue
+        if kind in known:
+            raise UsageError(f"peft has a method {name} of its own now: this package needs an older peft")
+        known[kind] = config_class(name)
+        PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner_class(name)  # pyright: ignore[reportArgumentType]
+        PEFT_TYPE_TO_PREFIX_MAPPING[kind] = PREFIX  # pyright: ignore[reportArgumentType]
+
+
+@cache
+def config_class(name: str) -> type[Any]:
+    """Return the class of a method's options with peft's own beside them."""
+    options: Any = METHODS[name].config
+    kind = MethodName(name.upper())
+
+    def finish(self: Any) -> None:
+        options.__post_init__(self)
+        self.peft_type = kind
+
+    made = dataclasses.make_dataclass(
+        f"Peft{options.__name__}",
+        [("trained", list[str], dataclasses.field(default_factory=list))],
+        bases=(options, PeftConfig),
+        namespace={"__post_init__": finish, "__doc__": options.__doc__, "__module__": __name__},
+    )
+    return made
+
+
+@cache
+def tuner_class(name: str) -> type[Tuner]:
+    """Return the tuner of a method."""
+    method = METHODS[name]
+    return type(
+        f"{name.title().replace('_', '')}Tuner", (Tuner,), {"method": method, "uses_shared_state": method.shares}
+    )
+
+
+def accept_tasks(model: Any) -> Any:
+    """Let a `PeftModel` take `tasks=[...]` in `generate` too, as it does in calls, and return it."""
+    model.special_peft_forward_args = {*model.special_peft_forward_args, "tasks"}
+    return model
