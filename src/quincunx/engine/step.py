@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
+from quincunx.engine.addressing import Addressing
 from quincunx.engine.chunks import cut, overhead
 from quincunx.engine.graphs import Budget, graph_limit
 from quincunx.engine.objective import Objective, Part, Representations, Represented, Summed
 from quincunx.engine.optim import trainable
-from quincunx.engine.runtime import Runtime, seed_torch
+from quincunx.engine.runtime import Runtime
 from quincunx.errors import RunError
-from quincunx.nn.rows import attach_rows
-from quincunx.seeds import address
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Step:
         self.plan = plan
         self.seed = seed
         self.scaler = scaler
-        self.context = attach_rows(model, objective)
+        self.addressing = Addressing(runtime, seed, model, objective)
         self.parameters = [parameter for _, parameter in trainable((model, objective))]
         self._graph_limit = graph_limit(plan, runtime.device, runtime.world)
         self._batch_norms = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -84,7 +83,7 @@ class Step:
             positions = self.cut(batch)
             chunks = [batch] if positions is None else [batch.select(part) for part in positions]
             for index, chunk in enumerate(chunks):
-                self.address(update, number, index, chunk)
+                self.addressing.set(update, number, index, chunk)
                 with self.runtime.autocast():
                     losses = objective.loss(self.model, chunk.to(self.runtime.device))
                 self._backward(losses, weights)
@@ -103,7 +102,7 @@ class Step:
                 for role, part in enumerate(objective.parts(batch))
             ]
             representations: Representations = {part.role: part.leaves() for part in encoded}
-            self.address(update, number, -1, batch)
+            self.addressing.set(update, number, -1, batch)
             with self.runtime.autocast():
                 losses = objective.loss(self.model, representations, batch.to(self.runtime.device))
             # every rank computes the whole loss: direct gradients are shared out, those of the rows handed back whole
@@ -129,13 +128,6 @@ class Step:
         if self._batch_norms:
             self._refuse_partial_statistics(chunked=chunks is not None)
         return chunks
-
-    def address(self, update: int, number: int, chunk: int, rows: Batch, role: int = 0) -> None:
-        """Set all randomness for one forward pass: ours by row, that of foreign modules by chunk and rank."""
-        if self.context is not None:
-            key = address(self.seed, "mask", update, number, role)
-            self.context.set(key, rows.rows.to(self.runtime.device))
-        seed_torch(address(self.seed, "torch", update, number, role, chunk, self.runtime.rank), self.runtime.device)
 
     def _backward(self, losses: Mapping[str, Tensor], weights: Mapping[str, float], share: float = 1.0) -> None:
         """Walk back the terms' sums, each times its coefficient over its weight, and times `share`."""
@@ -220,18 +212,22 @@ class _Encoded:
             output, self._outputs[index] = self._outputs[index], None  # a graph goes once it is walked
             if output is None:
                 output = self._forward(index)
+            else:
+                self._address(index)  # layers that are computed again in the walk look for their rows and tasks
             names = [name for name in mine if output[name].requires_grad]
             if names:
                 rows = positions.to(runtime.device)
                 torch.autograd.backward([output[name] for name in names], [mine[name][rows] for name in names])
 
     def _forward(self, index: int) -> dict[str, Tensor]:
-        update, number, role = self._place
-        chunk = self._chunks[index]
-        self.step.address(update, number, index, chunk, role)
+        self._address(index)
         with self.step.runtime.autocast():
-            rows = Part(self.role, chunk.to(self.step.runtime.device))
+            rows = Part(self.role, self._chunks[index].to(self.step.runtime.device))
             return self.objective.represent(self.step.model, rows)
+
+    def _address(self, index: int) -> None:
+        update, number, role = self._place
+        self.step.addressing.set(update, number, index, self._chunks[index], role)
 
     def _assemble(self, chunks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         runtime = self.step.runtime

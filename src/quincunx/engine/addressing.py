@@ -1,0 +1,51 @@
+"""What modules are told before a pass: which rows it works on, which task each belongs to, and all randomness."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from quincunx.data.batch import Batch
+from quincunx.engine.runtime import Runtime, seed_torch
+from quincunx.nn.routing import attach_tasks
+from quincunx.nn.rows import attach_rows
+from quincunx.seeds import address
+
+TASKS = "tasks"
+"""Name of the tensor of a batch that says which task each example belongs to, `[B]` int64."""
+
+
+class Addressing:
+    """Tells the modules of models about the chunk at hand.
+
+    Args:
+        runtime: Its device is where the modules are.
+        seed: Of the run.
+        models: Whose modules are told.
+    """
+
+    def __init__(self, runtime: Runtime, seed: int, *models: nn.Module) -> None:
+        self.runtime = runtime
+        self.seed = seed
+        self._rows = attach_rows(*models)
+        self._tasks = attach_tasks(*models)
+
+    def set(self, update: int, number: int, chunk: int, rows: Batch, role: int = 0) -> None:
+        """Say what the next forward pass (or walk back) works on.
+
+        Our own randomness goes by row, that of foreign modules by chunk and rank.
+
+        Args:
+            update: From 0.
+            number: Of the logical batch in the update.
+            chunk: Of the chunk in the logical batch; -1: the whole of it.
+            rows: The chunk.
+            role: Of the rows, where a batch has several.
+        """
+        device = self.runtime.device
+        if self._rows is not None:
+            self._rows.set(address(self.seed, "mask", update, number, role), rows.rows.to(device))
+        if self._tasks is not None:
+            tasks = rows.tensors.get(TASKS)
+            self._tasks.set(None if tasks is None else tasks.to(device=device, dtype=torch.int64))
+        seed_torch(address(self.seed, "torch", update, number, role, chunk, self.runtime.rank), device)
