@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -232,8 +233,10 @@ def test_the_median_rule_waits_for_all_replicates() -> None:
     assert "0.15 is worse" in (hopeless(record(whole, *others), 0, MEDIAN, "max") or "")
 
 
-def _simulated(settings: Sweep, order: list[int], n_seeds: int, workers: int, chance: random.Random) -> SweepRecord:
-    """Return a sweep of 27 trials of 27 updates, whose value is at every update the trial's place in the order."""
+def _simulated(
+    settings: Sweep, place: Callable[[int, int], float], n_seeds: int, workers: int, chance: random.Random
+) -> SweepRecord:
+    """Return a sweep of 27 trials of 27 updates, each with a value by its number and the update."""
     trials = list[TrialRecord]()
 
     def put(run: RunRecord) -> None:
@@ -242,8 +245,9 @@ def _simulated(settings: Sweep, order: list[int], n_seeds: int, workers: int, ch
 
     for _ in range(2000):
         now = record(*trials)
-        choice = choose(now, settings, "max", Facts(more=len(trials) < 27))
         running = [run for run in now.runs if run.state == "running"]
+        # a worker asks only when it has a place free
+        choice = choose(now, settings, "max", Facts(more=len(trials) < 27)) if len(running) < workers else Wait()
         if isinstance(choice, Done):
             return now
         if isinstance(choice, New):
@@ -251,15 +255,14 @@ def _simulated(settings: Sweep, order: list[int], n_seeds: int, workers: int, ch
         elif isinstance(choice, Promote):
             for run in trials[choice.trial].runs:
                 put(replace(run, state="waiting", target=choice.target))
-        elif isinstance(choice, Start) and len(running) < workers:
+        elif isinstance(choice, Start):
             run = next(run for run in now.runs if run.number == choice.run)
             assert run.state == "waiting" and (choice.target is None or run.update < choice.target)
             put(replace(run, state="running", target=choice.target))
         else:
-            assert isinstance(choice, Wait | Start)
             run = chance.choice(running)
             update = run.target or 27
-            values = {**run.values, update: float(order[run.trial])}
+            values = {**run.values, update: place(run.trial, update)}
             state = "done" if update == 27 else "paused"
             put(replace(run, state=state, update=update, total=27, values=values, value=values[update]))
     pytest.fail("the sweep does not end")
@@ -272,7 +275,7 @@ def test_a_simulated_sweep_ends_with_its_best_trained_to_the_end(pruner: str, n_
     settings = Sweep.model_validate({"pruner": pruner, "pruning": {"first": 1, "factor": 3}})
     chance, order = random.Random(f"{pruner} {n_seeds} {workers}"), list(range(27))
     chance.shuffle(order)
-    now = _simulated(settings, order, n_seeds, workers, chance)
+    now = _simulated(settings, lambda number, _: order[number], n_seeds, workers, chance)
     assert len(now.trials) == 27 and {run.state for run in now.runs} == {"done", "paused"}
     assert all(len({run.update for run in each.runs}) == 1 for each in now.trials)
     if pruner == "asha":
@@ -281,12 +284,16 @@ def test_a_simulated_sweep_ends_with_its_best_trained_to_the_end(pruner: str, n_
     assert sum(each.state == "done" for each in now.trials) >= 1
 
 
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize("n_seeds", [1, 2])
-def test_in_step_the_best_go_on_whatever_came_first(workers: int, n_seeds: int) -> None:
+def test_in_step_the_best_go_on_whatever_came_first(workers: int, n_seeds: int, seed: int) -> None:
+    """Every update has an order of its own: who is among the best so far is not who is among the best of all."""
     settings = Sweep.model_validate({"pruner": "asha", "pruning": {"first": 1, "factor": 3, "gather": 27}})
-    order = list(range(27))
-    random.Random(3).shuffle(order)
-    now = _simulated(settings, order, n_seeds, workers, random.Random(workers))
-    reached = {order[each.number]: each.runs[0].update for each in now.trials}
-    assert reached == {place: 27 if place == 26 else 9 if place >= 24 else 3 if place >= 18 else 1 for place in order}
+    orders = {update: random.Random(100 * seed + update).sample(range(27), 27) for update in (1, 3, 9, 27)}
+    now = _simulated(settings, lambda number, update: orders[update][number], n_seeds, workers, random.Random(workers))
+    expected, left = dict.fromkeys(range(27), 1), list(range(27))
+    for update, after, count in ((1, 3, 9), (3, 9, 3), (9, 27, 1)):
+        left = sorted(left, key=lambda number: -orders[update][number])[:count]
+        expected.update(dict.fromkeys(left, after))
+    assert {each.number: each.runs[0].update for each in now.trials} == expected

@@ -87,15 +87,16 @@ def promotion(
     for trial in record.trials:
         if ladders.get(trial.number):
             groups.setdefault(ladders[trial.number][0], []).append(trial)
-    for rung in sorted({rung for steps in ladders.values() for rung in steps}, reverse=True):
-        for members in groups.values():
-            came = [trial for trial in members if rung in ladders[trial.number] and _came(trial, rung)]
-            start = ladders[members[0].number][0]
-            if not closing and len(came) < _needed(rung, start, settings, len(members) if complete else None):
-                continue
-            for trial in _ranked(came, rung, goal)[: len(came) // settings.pruning.factor]:
-                if trial.number in waiting and _rung(trial, ladders[trial.number]) == rung:
-                    return trial
+    for gathered in (True, False) if closing else (True,):  # what can no longer be gathered is not waited for
+        for rung in sorted({rung for steps in ladders.values() for rung in steps}, reverse=True):
+            for members in groups.values():
+                came = [trial for trial in members if rung in ladders[trial.number] and _came(trial, rung)]
+                start = ladders[members[0].number][0]
+                if gathered and len(came) < _needed(rung, start, settings, len(members) if complete else None):
+                    continue
+                for trial in _ranked(came, rung, goal)[: len(came) // settings.pruning.factor]:
+                    if trial.number in waiting and _rung(trial, ladders[trial.number]) == rung:
+                        return trial
     return _last_hope(groups, ladders, waiting, goal) if closing else None
 
 
