@@ -43,6 +43,7 @@ from quincunx.seeds import address, draw_seed
 from quincunx.settle import changes, claim_folder, existing_run, write_folder
 from quincunx.track import Trackers, trackers_of
 from quincunx.tuners import check_peft
+from quincunx.tuners.adapter import fit_adapters
 
 log = logging.getLogger("quincunx")
 
@@ -379,8 +380,9 @@ def _initialise(state: State, source: Path, partial: bool) -> list[str]:
     if not path.is_dir():
         raise RunError(f"init_from: {source} is neither a run folder nor a checkpoint")
     saved = checkpoints.load(path)
-    lines = load_weights(state.model, saved.weights["model"], str(path), partial=partial)
-    return [f"weights from {path}", *lines]
+    weights, said = fit_adapters(state.model, saved.weights["model"])
+    lines = load_weights(state.model, weights, str(path), partial=partial)
+    return [f"weights from {path}", *said, *lines]
 
 
 def _updates(config: Any, experiment: Experiment, runtime: Runtime) -> Updates:

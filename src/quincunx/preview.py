@@ -21,13 +21,14 @@ from quincunx.config.schema import lookup
 from quincunx.data.batch import Batch
 from quincunx.data.loader import Updates
 from quincunx.engine.experiment import Parts, order_of
-from quincunx.engine.footprint import count_parameters, estimate_memory
+from quincunx.engine.footprint import Counted, count_groups, count_parameters, estimate_memory
 from quincunx.engine.runtime import DTYPES, choose_dtype, find_device, seed_torch, start_runtime
 from quincunx.engine.step import Step
 from quincunx.engine.targets import try_targets
 from quincunx.errors import RunError
 from quincunx.recipes import recipe_of
 from quincunx.seeds import address
+from quincunx.tuners import check_peft
 
 AFFORDABLE = 1.0
 """Seconds that an update may take to be timed whole; of a longer one a part is timed."""
@@ -49,6 +50,26 @@ class Pace:
     def training(self) -> float | None:
         """Seconds of all updates, without evaluations."""
         return None if self.update is None else self.update * self.plan.stop_at
+
+
+def count(loaded: Loaded) -> tuple[Counted, list[str]]:
+    """Return the numbers of parameters of a config's model, and what was taken for granted.
+
+    No weight is read or made, and no text: the model is built where tensors have shapes alone.
+
+    Raises:
+        ConfigError: Adapters do not go together with what they are told.
+        UsageError: A model cannot be built as asked.
+    """
+    recipe = recipe_of(loaded.schema.name)
+    config, notes = recipe.decide(loaded.config)
+    section = getattr(config, "peft", None)
+    problems = check_peft(section, loaded.document) if section is not None else []
+    if problems:
+        raise ConfigError(problems)
+    with torch.device("meta"):
+        parts = recipe.shapes(config)
+    return count_groups(parts), [*loaded.notes, *notes, *parts.notes]
 
 
 @dataclass(frozen=True)

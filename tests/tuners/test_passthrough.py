@@ -265,15 +265,15 @@ def test_what_peft_warns_of_is_said() -> None:
 @pytest.mark.parametrize(
     ("given", "place", "said"),
     [
-        ({"method": "loora"}, ("method",), "no method loora; did you mean lora?"),
-        ({"method": "xyz"}, ("method",), "no method xyz; there are: lora, adamss"),
+        ({"method": "loora"}, ("method",), "no method loora, here or in peft; did you mean lora?"),
+        ({"method": "xyz"}, ("method",), "no method xyz, here or in peft; there are: lora, adamss"),
         ({"method": "xlora"}, ("method",), "xlora cannot be used: it mixes adapters"),
         ({"method": "lora", "options": {"lora_alfa": 2}}, ("options", "lora_alfa"), "did you mean lora_alpha?"),
         ({"method": "ia3", "options": {"rank": 2}}, ("options", "rank"), "no option rank; it takes target_modules"),
         ({"method": "lora", "options": {"task_type": "SEQ_CLS"}}, ("options", "task_type"), "says nothing here"),
         ({"method": "lora", "options": {"init_lora_weights": "eva"}}, ("options", "init_lora_weights"), "the data"),
         ({"method": "prefix_tuning"}, ("options",), "set peft.options.num_virtual_tokens"),
-        ({"method": "lora", "options": {"layers_pattern": "layer"}}, ("options",), "peft refuses these options"),
+        ({"method": "lora", "options": {"layers_pattern": "layer"}}, ("options",), "lora refuses these options"),
     ],
 )
 def test_wrong_methods_and_options_are_told(given: dict[str, Any], place: tuple[str, ...], said: str) -> None:

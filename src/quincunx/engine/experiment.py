@@ -57,6 +57,8 @@ class Parts:
     objective: Objective
     sample: Callable[[int, int | None], Batch] | None = None
     """`sample(rows, length)` makes a batch of that shape, for estimates; None is the longest that the model takes."""
+    notes: Sequence[str] = ()
+    """What there is to say of the model, once."""
 
 
 @dataclass(frozen=True)

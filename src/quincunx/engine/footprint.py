@@ -7,7 +7,7 @@ autograd would keep for the backward pass is counted once.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from quincunx.engine.experiment import Parts
 from quincunx.engine.objective import Represented, Summed
 from quincunx.nn.rows import attach_rows
 
+ADAPTERS = ("quincunx_", "lora_", "ia3_", "vera_", "boft_", "oft_", "hada_", "lokr_", "loha_")
+"""How the names of what adapters keep begin, in this package and in peft."""
+
 
 def count_parameters(parts: Parts) -> dict[str, int]:
     """Return the numbers of `trainable` and of all (`total`) parameters, shared ones once."""
@@ -30,6 +33,47 @@ def count_parameters(parts: Parts) -> dict[str, int]:
         "trainable": sum(p.numel() for p in _parameters(parts) if p.requires_grad),
         "total": sum(p.numel() for p in _parameters(parts)),
     }
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The numbers of a model's parameters, shared ones once."""
+
+    trainable: int
+    total: int
+    groups: dict[str, tuple[int, int]]
+    """Trainable and total by group: adapters, and else the parts of the model by the first words of their names."""
+
+    @property
+    def percent(self) -> float:
+        """The trainable share of the total, in percent."""
+        return 100 * self.trainable / max(self.total, 1)
+
+
+def count_groups(parts: Parts) -> Counted:
+    """Return the numbers of parameters by group."""
+    groups: dict[str, list[int]] = {}
+    seen: set[int] = set()
+    for owner, module in (("", parts.model), ("objective", parts.objective)):
+        for name, parameter in module.named_parameters():
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            group = groups.setdefault(_group(name, owner), [0, 0])
+            group[0] += parameter.numel() if parameter.requires_grad else 0
+            group[1] += parameter.numel()
+    trainable, total = (sum(group[place] for group in groups.values()) for place in (0, 1))
+    return Counted(trainable, total, {name: (group[0], group[1]) for name, group in groups.items()})
+
+
+def _group(name: str, owner: str) -> str:
+    words = [word for word in name.split(".") if word != "base_layer"]
+    if any(word.startswith(ADAPTERS) for word in words):
+        return "adapters"
+    if owner:
+        return owner
+    deep = next((place for place, word in enumerate(words) if word.isdigit()), len(words) - 1)
+    return ".".join(words[: max(1, min(deep, 3))])
 
 
 def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_states: int = 2) -> dict[str, int] | None:

@@ -6,7 +6,7 @@ A part is called in a module's place with that module to call: it may look at ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -133,3 +133,42 @@ def wrapped_name(name: str, adapters: Mapping[str, SiteAdapter]) -> str:
         if place < len(words) - 1 and ".".join(words[: place + 1]) in adapters:
             found.append("base_layer")
     return ".".join(found)
+
+
+def fit_adapters(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the weights of a model without adapters under the names that they have in one with adapters.
+
+    Args:
+        model: A model, with adapters or without.
+        tensors: Weights of one like it, by name.
+
+    Returns:
+        The weights, the adapters' own as they are in `model`; and what to say about it. Weights that fit by their names
+        already, and those of a model without adapters, are left as they are.
+    """
+    own = model.state_dict()
+    wrapped = [path for path, module in model.named_modules() if "base_layer" in module._modules]
+    if not wrapped or any("base_layer" in name.split(".") for name in tensors):
+        return dict(tensors), []
+    found = dict(tensors)
+    fresh = 0
+    for name, value in own.items():
+        plain = _plain(name)
+        if plain != name and plain in found:
+            found[name] = found.pop(plain)
+        elif name not in found and _is_adapter(name, wrapped):
+            found[name] = value
+            fresh += 1
+    return found, [f"{fresh} tensors of adapters begin anew"] if fresh else []
+
+
+def _plain(name: str) -> str:
+    return ".".join(word for word in name.split(".") if word != "base_layer")
+
+
+def _is_adapter(name: str, wrapped: Sequence[str]) -> bool:
+    """Return whether a tensor stands beside a wrapped module's own, or among what adapters share."""
+    if name.startswith("quincunx_shared.") or ".quincunx_shared." in name:
+        return True
+    inside = [path for path in wrapped if name.startswith(f"{path}.")]
+    return bool(inside) and not name[len(max(inside, key=len)) + 1 :].startswith("base_layer.")

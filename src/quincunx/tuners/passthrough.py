@@ -1,4 +1,4 @@
-"""Every method of the library peft by its own name and options, attached to a transformer from Hugging Face.
+"""Every method of this package and of the library peft by its name and options, attached to a model.
 
 Adapters go into the model in place wherever peft can do that, so that its other names in checkpoints stay as they are.
 """
@@ -19,6 +19,7 @@ from quincunx.config.document import ConfigError, Document, Problem
 from quincunx.config.sections.peft import Peft
 from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra, UsageError
+from quincunx.tuners.methods import METHODS
 
 PROMPTS = ("prefix_tuning", "prompt_tuning", "p_tuning")
 """Methods that put trained vectors before a text; they need peft's wrapper round the model."""
@@ -43,6 +44,7 @@ OURS: Mapping[str, str] = {
     "base_model_name_or_path": "the model is there already",
     "revision": "the model is there already",
     "peft_version": "the one that is installed counts",
+    "trained": "it follows from the other options",
 }
 """Arguments of every config class of peft that say nothing here."""
 
@@ -74,10 +76,11 @@ class Attached:
     """What to say about it, in sentences."""
 
 
-def check_peft(section: Peft, document: Document | None = None) -> list[Problem]:
+def check_peft(section: Peft, document: Document | None = None, *, tasks: bool = False) -> list[Problem]:
     """Return what is wrong with the section `peft`, each problem at its place in the document; imports peft.
 
-    Raises MissingExtra when there is a method and peft is not installed.
+    `tasks`: whether the recipe's examples belong to tasks. Raises MissingExtra when there is a method and peft is not
+    installed.
     """
     method, options = section.method, section.options
     if method is None:
@@ -93,7 +96,7 @@ def check_peft(section: Peft, document: Document | None = None) -> list[Problem]
         suited = [name for name in configs if name not in UNSUITED]
         near = closest(method, suited)
         remedy = f"did you mean {near[0]}?" if near else f"there are: {', '.join(suited)}"
-        return [problem(f"peft has no method {method}", remedy, "method")]
+        return [problem(f"there is no method {method}, here or in peft", remedy, "method")]
     if method in UNSUITED:
         return [problem(f"peft's method {method} cannot be used: {UNSUITED[method]}", "choose another one", "method")]
     known = [name for name in inspect.signature(configs[method]).parameters if name not in OURS]
@@ -102,10 +105,13 @@ def check_peft(section: Peft, document: Document | None = None) -> list[Problem]
         values, reason = REFUSED.get((method, name), ((), ""))
         if name in OURS:
             found.append(problem(f"{name} says nothing here: {OURS[name]}", "leave it out", "options", name))
+        elif name == "tasks" and name in known and value and not tasks:
+            reason = "examples belong to no task here, so that nothing could choose between weights"
+            found.append(problem(f"tasks says nothing here: {reason}", "leave it out", "options", name))
         elif name not in known:
             near = closest(name, known)
             remedy = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
-            found.append(problem(f"peft's method {method} has no option {name}", remedy, "options", name))
+            found.append(problem(f"method {method} has no option {name}", remedy, "options", name))
         elif reason and (value in values or not values) and value is not None:
             shown = f"{name}={value}" if values else name
             found.append(problem(f"{shown} cannot be used: {reason}", "leave it out", "options", name))
@@ -116,7 +122,7 @@ def check_peft(section: Peft, document: Document | None = None) -> list[Problem]
         try:
             _configure(section)
         except Exception as error:
-            found.append(problem(f"peft refuses these options for {method}: {_said(error)}", "", "options"))
+            found.append(problem(f"{method} refuses these options: {_said(error)}", "", "options"))
     return found
 
 
@@ -165,6 +171,8 @@ def _adapted(model: nn.Module, section: Peft, notes: list[str]) -> tuple[nn.Modu
         try:
             # the class itself: peft's function for this returns the model alone, which is too little for some methods
             tuner = tuner_class(model, config, "default")
+        except UsageError as error:
+            raise UsageError(f"peft.method {section.method}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
             ends = sorted({name.rpartition(".")[2] for name in linear})
             raise UsageError(
@@ -179,6 +187,11 @@ def _adapted(model: nn.Module, section: Peft, notes: list[str]) -> tuple[nn.Modu
         if issubclass(warning.category, UserWarning):
             notes.append(f"peft: {text}")
     modules = (*tuner.targeted_module_names, *tuner.targeted_parameter_names)
+    if section.method in METHODS:
+        notes += tuner.notes
+        if len(tuner.quincunx_shared):  # beside the model's own modules, so that it stays what is called
+            model.add_module("quincunx_shared", tuner.quincunx_shared)
+        return tuner.model, modules
     return (tuner if tuner_class.uses_shared_state else tuner.model), modules
 
 
@@ -259,6 +272,9 @@ def _config_classes() -> dict[str, Any]:
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     except ImportError as error:
         raise MissingExtra("peft", "peft", "peft.method") from error
+    from quincunx.tuners.peft_plugin import register
+
+    register()
     return {kind.value.lower(): cls for kind, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 

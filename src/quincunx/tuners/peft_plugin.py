@@ -20,6 +20,7 @@ from peft.mapping import (
 )
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from peft.utils.other import _get_submodules
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
@@ -27,6 +28,7 @@ from quincunx.nn.routing import TaskContext, attach_tasks
 from quincunx.tuners.adapter import Placement, SiteAdapter, wrapped_name
 from quincunx.tuners.method import Method
 from quincunx.tuners.methods import METHODS
+from quincunx.tuners.sites import plain
 
 PREFIX = "quincunx_"
 """What attributes with trained parts begin with, on peft's layers and tuners."""
@@ -134,13 +136,43 @@ class Tuner(BaseTuner):
             self._placements: dict[str, Placement] = {}
             self.quincunx_shared = nn.ModuleDict()
         self._placements[adapter_name], self._placing = placement, adapter_name
+        self.notes = placement.notes
         if len(placement.shared):
             self.quincunx_shared[adapter_name] = placement.shared
         config.trained = [wrapped_name(name, placement.adapters) for name in placement.trained]
-        if not placement.adapters:
+        inside = self._put_inside(model, config, adapter_name)
+        if len(inside) == len(placement.adapters):
             config.target_modules = DUMMY_TARGET_MODULES
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         self._route(model, config, adapter_name)
+
+    def _put_inside(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> list[str]:
+        """Put parts into modules that have parts round them already, where peft does not look; return their paths."""
+        sites = [plain(path) for path, module in model.named_modules() if isinstance(module, PeftSite)]
+        adapters = self._placements[adapter_name].adapters
+        inside = [path for path in adapters if any(path.startswith(f"{site}.") for site in sites)]
+        for path in inside:
+            parent, target, name = _get_submodules(model, path)
+            self._create_and_replace(config, adapter_name, target, name, parent, current_key=path)
+        return inside
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> Any:
+        if merge:
+            self._check_merge_allowed()
+        sites = [path for path, module in self.model.named_modules() if isinstance(module, PeftSite)]
+        for path in reversed(sites):  # those inside others, which peft passes over, innermost first
+            if any(path.startswith(f"{site}.") for site in sites):
+                parent, target, name = _get_submodules(self.model, path)
+                if merge:
+                    target.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+                self._replace_module(parent, name, target.get_base_layer(), target)
+        return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
 
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict[str, Any]) -> PeftConfig:
         return peft_config
@@ -173,6 +205,9 @@ class Tuner(BaseTuner):
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         if isinstance(parent, PeftSite):  # it stands for the module that has the child
             parent = parent.get_base_layer()
+        if isinstance(child, PeftSite) and new_module is child.get_base_layer():
+            setattr(parent, child_name, new_module)  # itself again; peft would look for a weight that a block has not
+            return
         super()._replace_module(parent, child_name, new_module, child)
 
     def _route(self, model: nn.Module, config: Any, adapter_name: str) -> None:

@@ -55,7 +55,7 @@ TAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """Word -> the ends of the paths of such modules -> the maps beside them that get the sub-layer's input, if any."""
 
-LAYER = re.compile(r"^(?P<stack>(?:.*\.)?(?:layers|layer|block|blocks|h))\.(?P<number>\d+)\.")
+LAYER = re.compile(r"^(?P<stack>(?:.*?\.)?(?:layers|layer|block|blocks|h))\.(?P<number>\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def find_sites(
     unknown = [word for word in words if word not in TAILS]
     if unknown:
         raise UsageError(f"there is no kind of module {unknown[0]!r} to adapt; there are {', '.join(TAILS)}")
-    modules = {path: bare(module) for path, module in model.named_modules() if path and not _inside_adapter(path)}
+    modules = {plain(path): bare(module) for path, module in model.named_modules() if not _inside_adapter(path)}
     paths = dict.fromkeys(modules)
     found = [site for path in paths if (site := _matched(path, words, patterns, paths)) is not None]
     if patterns is None:  # a block may be named as another model's map is
@@ -179,8 +179,12 @@ def _kept(found: list[Found], leave_out: Sequence[int | str]) -> list[Found]:
 
 
 def _inside_adapter(path: str) -> bool:
-    words = path.split(".")
-    return "base_layer" in words or any(word.startswith("quincunx_") for word in words)
+    return any(word.startswith("quincunx_") for word in path.split("."))
+
+
+def plain(path: str) -> str:
+    """Return the path that a module had before adapters stood round it, or round what it is in."""
+    return ".".join(word for word in path.split(".") if word != "base_layer")
 
 
 def _is_map(module: nn.Module) -> bool:

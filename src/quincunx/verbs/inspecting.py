@@ -1,4 +1,4 @@
-"""The verb `inspect`: one batch of a config's data, as training draws it, in words."""
+"""The verbs `inspect` and `params`: a batch of a config's data in words, and its model's parameters in numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,40 @@ STYLES = {"plain": "", "head": "bold", "dropped": "red", "note": "dim"}
 
 
 def add_to(add: Adder) -> None:
-    """Add the verb."""
+    """Add the verbs."""
     what = "show a batch as training draws it: what is left out, targets, positions, who sees whom; compute nothing"
     made = add("inspect", inspect, what, config=True)
     made.add_argument("--batch", type=int, default=0, metavar="N", help="logical batch, from 0; default: 0")
     made.add_argument("--rows", type=int, default=2, metavar="R", help="examples of it; default: 2")
     made.add_argument("--split", default="train", help="train (default), or one that is measured: dev, test ...")
     made.add_argument("--no-colour", action="store_true", help="plain text on a terminal too")
+
+    made = add(
+        "params", params, "count a config's parameters, trained and all; read no weights and no data", config=True
+    )
+    made.add_argument("--json", action="store_true", help="as JSON: trainable, total, percent, groups")
+
+
+def params(options: argparse.Namespace) -> int:
+    """Show how many parameters there are, and how many are trained."""
+    import json
+
+    from quincunx.preview import count
+    from quincunx.verbs.common import aligned, say
+
+    loaded = load_named(options)
+    found, notes = count(loaded)
+    if options.json:
+        groups = {name: {"trainable": trained, "total": total} for name, (trained, total) in found.groups.items()}
+        whole = {"trainable": found.trainable, "total": found.total, "percent": found.percent, "groups": groups}
+        say(json.dumps(whole, indent=1))
+        return 0
+    rows = [(name, f"{trained:,}", f"{total:,}") for name, (trained, total) in found.groups.items()]
+    say(aligned([("", "trained", "of"), *rows, ("all", f"{found.trainable:,}", f"{found.total:,}")]))
+    say(f"{found.percent:.4g} % of the parameters are trained")
+    for note in notes:
+        say(f"note: {note}")
+    return 0
 
 
 def inspect(options: argparse.Namespace) -> int:

@@ -13,11 +13,12 @@ class Peft(Section):
     """Train adapters in a frozen model, or only some of its parameters."""
 
     method: Annotated[str, AnyCase] | None = Field(default=None, min_length=1)
-    """Method of the library peft by its name in lower case: `lora`, `ia3`, `vera`, `boft`, `prefix_tuning` ... Needs
-    `pip install 'quincunx[peft]'`. Unset: no adapters."""
+    """A method of this package (`bottleneck`, `compacter`, `prompts`, `ladder` ...: docs/tuners.md) or of the library
+    peft (`lora`, `ia3`, `vera`, `boft` ...) by its name in lower case. Needs `pip install 'quincunx[peft]'`. Unset: no
+    adapters."""
     options: Annotated[dict[str, Any], unless("peft.method", None)] = Field(default_factory=dict[str, Any])
-    """Arguments of that method's config class in peft, for example `{r: 16, lora_alpha: 32, target_modules: [query,
-    value]}`; what is left out has peft's default."""
+    """The method's options, for example `{reduction_factor: 8}` of bottleneck or `{r: 16, lora_alpha: 32,
+    target_modules: [query, value]}` of peft's lora; what is left out has the method's default."""
     train: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
     """Parameters of the model that are trained besides the adapters, by the names of parameters or modules, `*` for
     anything: `[embeddings, "*.LayerNorm.*"]`. Unset: none besides adapters; all where there is no method either."""

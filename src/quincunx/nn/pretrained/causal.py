@@ -21,6 +21,7 @@ from quincunx.nn.pretrained.facts import is_causal
 from quincunx.nn.pretrained.load import (
     finish,
     lacking_weights,
+    only_shapes,
     opened,
     override_dropout,
     read_weights,
@@ -156,6 +157,8 @@ def check_causal(model: PreTrainedModel) -> PreTrainedModel:
         raise UsageError(f"{said}: its tokens see those after them. Choose a decoder: llama, gpt2, mistral ...")
     if other := sorted(set(getattr(model.config, "layer_types", None) or ()) - set(LAYERS)):
         raise UsageError(f"{said}: it has layers of {', '.join(other)}, and only attention can be masked and kept")
+    if only_shapes():  # there is nothing to see
+        return model
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

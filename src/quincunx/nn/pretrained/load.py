@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +191,8 @@ def opened(
     own: Mapping[str, bool] = {"trust_remote_code": False, "local_files_only": True}
     config = library(f"the config in {folder}", lambda: transformers.AutoConfig.from_pretrained(folder, **own))
     override_dropout(config, dropout, attention_dropout)
-    refuse_without_weights(folder)
+    if not only_shapes():
+        refuse_without_weights(folder)
     tokenizer = library(f"the tokenizer in {folder}", lambda: transformers.AutoTokenizer.from_pretrained(folder, **own))
     return folder, config, tokenizer
 
@@ -215,10 +217,17 @@ def encoder_class(config: PreTrainedConfig, path: str | Path) -> Any:
 def read_weights(
     maker: Any, folder: Path, config: PreTrainedConfig, attn_implementation: str | None, **further: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Return the model, in float32 unless `dtype` says otherwise, and the names of its weights that the files lack."""
+    """Return the model, in float32 unless `dtype` says otherwise, and the names of its weights that the files lack.
+
+    On the meta device (`with torch.device("meta")`) no file is read: there a model has shapes alone.
+    """
     options: dict[str, Any] = {"config": config, "use_safetensors": True, "dtype": torch.float32, **further}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
+    if only_shapes():
+        chosen = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        make = partial(maker.from_config, config, trust_remote_code=False, **chosen)
+        return library(f"the config in {folder}", make), []
     with _quiet():
         model, info = library(
             f"the weights in {folder}",
@@ -227,6 +236,11 @@ def read_weights(
             ),
         )
     return model, sorted(info["missing_keys"])
+
+
+def only_shapes() -> bool:
+    """Return whether models are made on the meta device just now, where they have no weights."""
+    return torch.get_default_device().type == "meta"
 
 
 @contextmanager

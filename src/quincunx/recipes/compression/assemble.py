@@ -113,7 +113,7 @@ def make_model(config: CompressionConfig, language: Language) -> tuple[Compresso
             embeddings.shape[1],
             learnable=chosen.learnable,
             dropout=chosen.dropout if chosen.dropout is not None else _dropout(backbone.config),
-            scale=float(embeddings.detach().float().std()),
+            scale=0.0 if embeddings.is_meta else float(embeddings.detach().float().std()),
         )
     model = Compressor(
         backbone,

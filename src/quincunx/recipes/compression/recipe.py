@@ -25,6 +25,7 @@ from quincunx.recipes.compression.objective import Prediction
 from quincunx.recipes.compression.shapes import training_shaping
 from quincunx.recipes.compression.shaping import Item, Shaping
 from quincunx.recipes.compression.sources import Items, read
+from quincunx.recipes.compression.unread import unread
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Compression:
             model, _ = assemble.make_model(config, assemble.again(home, config))
             return Parts(model, _objective(config))
         return self.build(config).parts
+
+    def shapes(self, config: CompressionConfig) -> Parts:
+        """Return model and objective of a decided config without weights: to be called on the meta device."""
+        model, notes = unread(config)
+        return Parts(model, _objective(config), notes=notes)
 
     def build(
         self,

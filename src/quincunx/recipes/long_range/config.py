@@ -8,6 +8,7 @@ from pydantic import Field
 
 from quincunx.config.schema import AnyCase, RecipeSchema, Section, Sizes, When, unless, when
 from quincunx.config.sections.attention import ROWS, Attention, KindSamples
+from quincunx.config.sections.peft import Peft
 from quincunx.config.sections.run import Checkpoint, Common, Compute, Debug, Evaluate, Log
 from quincunx.config.sections.training import (
     AdamW,
@@ -203,6 +204,8 @@ class LongRangeConfig(Common):
     """The learning rate over time: ours (`kind`), or a scheduler by `_target_`."""
     pretraining: Pretraining = Field(default_factory=Pretraining)
     """Masked denoising of the task's own inputs before training."""
+    peft: Peft = Field(default_factory=Peft)
+    """Train adapters in a trunk that was trained before (`pretraining`, or `init_from`), and the head."""
     evaluate: Evaluate = Field(default_factory=Evaluate)
     """Evaluation during training."""
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)

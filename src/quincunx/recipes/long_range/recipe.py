@@ -18,6 +18,7 @@ from quincunx.data.loader import Collate
 from quincunx.engine.experiment import Experiment, Parts
 from quincunx.engine.runtime import Runtime
 from quincunx.errors import UsageError
+from quincunx.recipes.long_range.adapt import adapt
 from quincunx.recipes.long_range.asked import PICTURES, read_rows
 from quincunx.recipes.long_range.config import LongRangeConfig
 from quincunx.recipes.long_range.data import SPLITS, Splits, check, load_splits
@@ -69,6 +70,7 @@ class LongRange:
             "evaluate.metric": None,
             "evaluate.goal": None,
             "evaluate.patience": None,
+            "peft": {},  # what is adapted is trained whole before
         }
         if chosen.learning_rate is not None:
             changes["optimizer.learning_rate"] = chosen.learning_rate
@@ -89,9 +91,13 @@ class LongRange:
             one = np.ones(min(length or longest, longest), np.uint8)
             return form([((one,) * sequences, 0)] * rows, range(rows), range(rows), 0)
 
-        if denoises:
-            return Parts(LongRangeDenoiser(config), Denoising(), sample)
-        return Parts(LongRangeClassifier(config), Classification(), sample)
+        model = LongRangeDenoiser(config) if denoises else LongRangeClassifier(config)
+        notes = adapt(model, config.peft)
+        return Parts(model, Denoising() if denoises else Classification(), sample, notes)
+
+    def shapes(self, config: LongRangeConfig) -> Parts:
+        """Return model and objective of a decided config without weights: to be called on the meta device."""
+        return self.parts(config)
 
     def chunk_samples(self, config: LongRangeConfig) -> int | None:
         """Return the chunk limit of the chosen attention kind."""
@@ -125,6 +131,7 @@ class LongRange:
             mean_length=float(source.lengths.mean()),
         )
         parts = self.parts(config)
+        notes += parts.notes
         checkpointing = getattr(parts.model, "checkpointing_note", lambda: None)()
         if checkpointing:
             notes.append(checkpointing)

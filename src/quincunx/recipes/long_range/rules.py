@@ -110,6 +110,18 @@ RULES: tuple[Rule, ...] = (
         failing={"pretraining.epochs": 1, "init_from": "runs/one"},
     ),
     Rule(
+        name="adapters-need-a-trained-trunk",
+        paths=("peft.method", "peft.train"),
+        applies=lambda config: (
+            (config.peft.method is not None or config.peft.train is not None)
+            and config.init_from is None
+            and not pretrains(config)
+        ),
+        message="peft leaves the trunk at the random values that it is built with",
+        remedy="begin with a trained one by init_from or pretraining, or train all of it",
+        failing={"peft.method": "bottleneck"},
+    ),
+    Rule(
         name="pretraining-sets-our-rate",
         paths=("pretraining.learning_rate",),
         applies=lambda config: (

@@ -22,7 +22,8 @@ from quincunx.nn.pretrained import (
     read_layout,
 )
 from quincunx.nn.pretrained.kept import files_of, read_model, read_tokenizer
-from quincunx.nn.pretrained.load import add_special_tokens
+from quincunx.nn.pretrained.load import add_special_tokens, only_shapes
+from quincunx.nn.pretrained.placeholder import placeholder_tokenizer
 from quincunx.nn.pretrained.tokens import Tokens
 from quincunx.nn.pretrained.train_tokenizer import train_tokenizer
 from quincunx.recipes.retrieval.config import RetrievalConfig
@@ -71,7 +72,8 @@ def make_encoders(config: RetrievalConfig, corpus: Corpus | None = None, home: P
 
     Args:
         config: The config.
-        corpus: The texts that a tokenizer is trained on, where one is; None: there is nothing to train one on.
+        corpus: The texts that a tokenizer is trained on, where one is; None: there is nothing to train one on. On the
+            meta device, where models have shapes alone, none is needed.
         home: The run folder that kept the encoders' form; weights are loaded afterwards, so none are read here.
 
     Raises:
@@ -279,6 +281,9 @@ class _Maker:
             if self.config.encoder.path is None:
                 tokenizer.model_max_length = min(tokenizer.model_max_length, build.positions)
             return tokenizer
+        if only_shapes():
+            self.notes.append(f"a tokenizer of {chosen.vocabulary:,} entries, the most that its training may give")
+            return placeholder_tokenizer(chosen.vocabulary, self.config.encoder.special_tokens, build.positions)
         if self.corpus is None:
             raise ValueError("there is no corpus to train the tokenizer on, and no run that kept one")
         made = train_tokenizer(

@@ -65,7 +65,12 @@ class Retrieval:
         """Return model and objective of a decided config; `home` is the run folder whose encoders they are to have."""
         encoders = make_encoders(config, home=home)
         model = make_model(config, encoders)
-        return Parts(model, make_objective(config, model, longest=longest(config, "document", encoders)))
+        objective = make_objective(config, model, longest=longest(config, "document", encoders))
+        return Parts(model, objective, notes=encoders.notes)
+
+    def shapes(self, config: RetrievalConfig) -> Parts:
+        """Return model and objective of a decided config without weights: to be called on the meta device."""
+        return self.parts(config)
 
     def build(
         self,

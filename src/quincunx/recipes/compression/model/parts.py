@@ -93,7 +93,7 @@ def use(model: PreTrainedModel) -> bool:
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     chosen = model.config._attn_implementation
-    if chosen not in ("sdpa", packed.NAME, NAME):
+    if chosen not in ("sdpa", packed.NAME, NAME) or model.device.type == "meta":  # where nothing can be seen
         return False
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
