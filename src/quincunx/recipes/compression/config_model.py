@@ -83,14 +83,14 @@ class Model(Section):
     time. Not with the plan `two_pass` of the read-out `kv`, whose kept keys and values recomputing would lose."""
     train: (
         Annotated[
-            list[Annotated[Literal["new", "embeddings", "head", "lora", "all"], AnyCase]],
-            Accepts("a list of new, embeddings, head, lora, all"),
+            list[Annotated[Literal["new", "embeddings", "head", "lora", "adapters", "all"], AnyCase]],
+            Accepts("a list of new, embeddings, head, lora, adapters, all"),
         ]
         | None
     ) = Field(default=None, min_length=1)
     """What is trained: `new` (slots, starts, separator, projection, a trained table of positions; part of every other
-    choice too), `embeddings` (the vocabulary's), `head`, `lora` (adapters; options in `peft`), `all`. Unset: all of a
-    built model, new of a pretrained one."""
+    choice too), `embeddings` (the vocabulary's), `head`, `lora` (by the library peft), `adapters` (of `peft.method`),
+    `all`. Unset: all of a built model, new of a pretrained one."""
 
 
 class Compress(Section):

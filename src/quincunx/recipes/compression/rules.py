@@ -220,7 +220,7 @@ RULES: tuple[Rule, ...] = (
             _trains(config) == ("new",) and not compresses(config) and not config.positions.learnable
         ),
         message="model.train is new, and without compression there is nothing new to train",
-        remedy="set data.context_length, or train more: embeddings, head, lora or all",
+        remedy="set data.context_length, or train more: embeddings, head, adapters or all",
         failing={"model.path": "gpt2"},
     ),
     Rule(
@@ -228,16 +228,24 @@ RULES: tuple[Rule, ...] = (
         paths=("peft.train", "peft.method"),
         applies=lambda config: config.peft.train is not None and config.peft.method is None,
         message="peft.train names what is trained beside adapters, and peft.method names none",
-        remedy="set peft.method to lora and model.train to [lora], or say by model.train what is trained",
+        remedy="set peft.method and model.train=[adapters], or say by model.train what is trained",
         failing={"peft.train": ["lm_head"]},
     ),
     Rule(
         name="adapters-are-asked-for",
         paths=("peft.method", "model.train"),
-        applies=lambda config: config.peft.method is not None and "lora" not in _trains(config),
-        message="peft.method is {peft.method}, but model.train has no lora",
-        remedy="add lora to model.train, or leave peft out",
+        applies=lambda config: config.peft.method is not None and not {"lora", "adapters"} & set(_trains(config)),
+        message="peft.method is {peft.method}, but model.train has no adapters",
+        remedy="add adapters to model.train, or leave peft out",
         failing={"peft.method": "lora"},
+    ),
+    Rule(
+        name="adapters-have-a-method",
+        paths=("model.train", "peft.method"),
+        applies=lambda config: "adapters" in _trains(config) and config.peft.method is None,
+        message="model.train has adapters, and peft.method says none",
+        remedy="set peft.method, for example to bottleneck",
+        failing={"model.path": "gpt2", "model.train": ["adapters"]},
     ),
     Rule(
         name="fractions-need-a-table-of-waves",

@@ -79,5 +79,5 @@ def test_training_nothing_and_contradictions_are_refused():
     assert choose_trained(bare, ["head"]).trainable == bare.backbone.lm_head.weight.numel()
     with pytest.raises(UsageError, match="'heads'"):
         choose_trained(compressor(), ["heads"])
-    with pytest.raises(UsageError, match="all and lora"):
+    with pytest.raises(UsageError, match="all and adapters"):
         choose_trained(compressor(), ["all", "lora"])

@@ -12,7 +12,7 @@ from quincunx.errors import UsageError
 from quincunx.recipes.compression.model.compressor import Compressor
 from quincunx.tuners.passthrough import attach
 
-WORDS = ("new", "embeddings", "head", "lora", "all")
+WORDS = ("new", "embeddings", "head", "lora", "adapters", "all")
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,22 @@ def choose_trained(model: Compressor, train: Sequence[str], peft: Peft | None = 
     if unknown:
         raise UsageError(f"unknown choice of what is trained, {unknown[0]!r}: there are {', '.join(WORDS)}")
     notes: list[str] = []
+    adapts = bool({"lora", "adapters"} & {*train})
     backbone = model.backbone
     if "all" in train:
-        if "lora" in train:
-            raise UsageError("model.train names all and lora: adapters add nothing to a model that is trained whole")
+        if adapts:
+            raise UsageError("model.train names all and adapters, which add nothing to a model that is trained whole")
         backbone.requires_grad_(True)
     else:
         backbone.requires_grad_(False)
-    if "lora" in train:
+    if adapts:
         section = peft if peft is not None and peft.method is not None else Peft(method="lora")
         attached = attach(backbone, section)
         if attached.model is not backbone:
-            raise UsageError(f"peft's method {section.method} wraps the model, and slots go into it: choose lora")
+            raise UsageError(
+                f"peft's method {section.method} wraps the model, and slots go into it: choose lora, or one of this "
+                "package"
+            )
         notes += attached.notes[1:]
     tied = _weight(backbone.get_input_embeddings()) is _weight(backbone.get_output_embeddings())
     for word, module in (("embeddings", backbone.get_input_embeddings()), ("head", backbone.get_output_embeddings())):
@@ -69,7 +73,7 @@ def choose_trained(model: Compressor, train: Sequence[str], peft: Peft | None = 
     if trainable == 0:
         raise UsageError(
             f"model.train is {', '.join(train) or 'empty'}, and the model has no new parameters: nothing would be "
-            "trained. Add embeddings, head, lora or all, or compress with slots"
+            "trained. Add embeddings, head, adapters or all, or compress with slots"
         )
     share = f"{trainable:,} of {total:,} parameters are trained ({100 * trainable / total:.3g} %): {', '.join(train)}"
     return Trained(trainable, total, (share, *notes))
