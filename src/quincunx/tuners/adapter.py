@@ -95,6 +95,10 @@ class Site(nn.Module):
         """Return what the part gives."""
         return self.quincunx_tuned(self.base_layer, *args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Give the module itself the weights that it is given from outside, as when they are tied anew."""
+        give(self, name, value)
+
     def __getattr__(self, name: str) -> Any:
         """Look up what is not there in the module itself, as transformers asks Linear maps for their weights."""
         try:
@@ -103,6 +107,15 @@ class Site(nn.Module):
             if name == "base_layer":
                 raise
             return getattr(super().__getattr__("base_layer"), name)
+
+
+def give(site: nn.Module, name: str, value: Any) -> None:
+    """Set an attribute of what stands round a module: its parameters, and modules in it, are the module's own."""
+    inner = site.__dict__.get("_modules", {}).get("base_layer")
+    if isinstance(inner, nn.Module) and (isinstance(value, nn.Parameter) or name in inner._modules):
+        setattr(inner, name, value)
+    else:
+        nn.Module.__setattr__(site, name, value)
 
 
 def inject(model: nn.Module, placement: Placement) -> nn.ModuleDict:
@@ -118,7 +131,13 @@ def inject(model: nn.Module, placement: Placement) -> nn.ModuleDict:
             parent, module = model.get_submodule(parent_path), model.get_submodule(path)
         except AttributeError as error:
             raise UsageError(f"{type(model).__name__} has no module {path}") from error
-        setattr(parent.base_layer if isinstance(parent, Site) else parent, name, Site(module, adapter))
+        while isinstance(parent, Site):
+            parent = parent.base_layer
+        setattr(
+            parent,
+            name,
+            Site(module, adapter).train(module.training),
+        )
     for name in placement.trained:
         model.get_parameter(wrapped_name(name, placement.adapters)).requires_grad_(True)
     return placement.shared

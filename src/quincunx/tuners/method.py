@@ -29,6 +29,12 @@ class TunerConfig:
         if beside is not None:
             beside()
 
+    @property
+    def packs(self) -> bool:
+        """Whether several texts may be laid behind one another in one row: parts that look at a row as one example's
+        would take them for one."""
+        return not getattr(self, "tasks", ())
+
 
 @dataclass(frozen=True)
 class Method:

@@ -19,6 +19,7 @@ from quincunx.config.document import ConfigError, Document, Problem
 from quincunx.config.sections.peft import Peft
 from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra, UsageError
+from quincunx.tuners.checked import ill_typed
 from quincunx.tuners.methods import METHODS
 
 PROMPTS = ("prefix_tuning", "prompt_tuning", "p_tuning")
@@ -105,7 +106,7 @@ def check_peft(section: Peft, document: Document | None = None, *, tasks: bool =
         values, reason = REFUSED.get((method, name), ((), ""))
         if name in OURS:
             found.append(problem(f"{name} says nothing here: {OURS[name]}", "leave it out", "options", name))
-        elif name == "tasks" and name in known and value and not tasks:
+        elif name in known and not tasks and _names_tasks(name, value):
             reason = "examples belong to no task here, so that nothing could choose between weights"
             found.append(problem(f"tasks says nothing here: {reason}", "leave it out", "options", name))
         elif name not in known:
@@ -118,6 +119,8 @@ def check_peft(section: Peft, document: Document | None = None, *, tasks: bool =
     if method in PROMPTS and not isinstance(options.get("num_virtual_tokens"), int):
         message = f"peft's method {method} needs the number of its vectors"
         found.append(problem(message, "set peft.options.num_virtual_tokens, for example to 16", "options"))
+    if not found and method in METHODS:
+        found += [problem(said, "", "options", name) for name, said in ill_typed(METHODS[method].config, options)]
     if not found:
         try:
             _configure(section)
@@ -276,6 +279,13 @@ def _config_classes() -> dict[str, Any]:
 
     register()
     return {kind.value.lower(): cls for kind, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+
+
+def _names_tasks(name: str, value: Any) -> bool:
+    """Return whether an option, or one of a composite's parts, names tasks."""
+    if name == "parts" and isinstance(value, list):
+        return any(isinstance(part, Mapping) and part.get("tasks") for part in value)
+    return name == "tasks" and bool(value)
 
 
 def _summary(section: Peft, modules: Sequence[str], trainable: int, total: int) -> str:

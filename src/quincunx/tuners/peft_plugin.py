@@ -8,6 +8,8 @@ and `tests/tuners/test_peft_compatibility.py` says when it no longer holds.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, ClassVar
 
@@ -20,12 +22,11 @@ from peft.mapping import (
 )
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
-from peft.utils.other import _get_submodules
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
 from quincunx.nn.routing import TaskContext, attach_tasks
-from quincunx.tuners.adapter import Placement, SiteAdapter, wrapped_name
+from quincunx.tuners.adapter import Placement, SiteAdapter, give, wrapped_name
 from quincunx.tuners.method import Method
 from quincunx.tuners.methods import METHODS
 from quincunx.tuners.sites import plain
@@ -111,6 +112,10 @@ class PeftSite(nn.Module, BaseTunerLayer):
                     base.bias = nn.Parameter(torch.zeros_like(bias), requires_grad=False)
                 base.bias.add_(bias.to(base.bias.dtype), alpha=sign)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Give the module itself the weights that it is given from outside, as when they are tied anew."""
+        give(self, name, value)
+
     def __getattr__(self, name: str) -> Any:
         """Look up what is not there in the module itself."""
         try:
@@ -141,9 +146,11 @@ class Tuner(BaseTuner):
             self.quincunx_shared[adapter_name] = placement.shared
         config.trained = [wrapped_name(name, placement.adapters) for name in placement.trained]
         inside = self._put_inside(model, config, adapter_name)
-        if len(inside) == len(placement.adapters):
+        wanted = config.target_modules
+        if len(inside) == len(placement.adapters):  # nothing is left for peft, which would take that for a mistake
             config.target_modules = DUMMY_TARGET_MODULES
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config.target_modules = wanted
         self._route(model, config, adapter_name)
 
     def _put_inside(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> list[str]:
@@ -152,7 +159,7 @@ class Tuner(BaseTuner):
         adapters = self._placements[adapter_name].adapters
         inside = [path for path in adapters if any(path.startswith(f"{site}.") for site in sites)]
         for path in inside:
-            parent, target, name = _get_submodules(model, path)
+            parent, target, name = _modules_at(model, path)
             self._create_and_replace(config, adapter_name, target, name, parent, current_key=path)
         return inside
 
@@ -168,7 +175,7 @@ class Tuner(BaseTuner):
         sites = [path for path, module in self.model.named_modules() if isinstance(module, PeftSite)]
         for path in reversed(sites):  # those inside others, which peft passes over, innermost first
             if any(path.startswith(f"{site}.") for site in sites):
-                parent, target, name = _get_submodules(self.model, path)
+                parent, target, name = _modules_at(self.model, path)
                 if merge:
                     target.merge(safe_merge=safe_merge, adapter_names=adapter_names)
                 self._replace_module(parent, name, target.get_base_layer(), target)
@@ -224,6 +231,14 @@ class Tuner(BaseTuner):
         if not any(isinstance(hook, _TakesTasks) for hook in model._forward_pre_hooks.values()):
             model.register_forward_pre_hook(_TakesTasks(context), with_kwargs=True)
 
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        # peft's own place for arguments that a model does not take; they stay set, for what is computed again later
+        context = attach_tasks(self.model) if "tasks" in kwargs else None
+        if context is not None:
+            context.set(kwargs["tasks"])
+        yield
+
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
         super()._mark_only_adapters_as_trainable(model)
         for name in self.active_adapters:
@@ -260,6 +275,12 @@ class Tuner(BaseTuner):
         for attribute in ("quincunx_tuned", "quincunx_shared"):
             key = key.replace(f"{attribute}.{adapter_name}.", f"{attribute}.", 1)
         return key
+
+
+def _modules_at(model: nn.Module, path: str) -> tuple[nn.Module, Any, str]:
+    """Return the module that a path is in, the one that it names, and its name there."""
+    parent, _, name = path.rpartition(".")
+    return model.get_submodule(parent), model.get_submodule(path), name
 
 
 class _TakesTasks:

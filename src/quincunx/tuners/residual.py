@@ -1,8 +1,8 @@
 """The adapter that bottleneck, low-rank adapter and Compacter have in common; they differ in their linear maps.
 
-y = base(x), then y + scale * norm_after(up(act(down(norm_before(y))))): N. Houlsby et al. (ICML 2019), as VL-Adapter
-(Sung et al., CVPR 2022) places it: after a map's output, before dropout and residual.
-Parallel: J. He et al. (ICLR 2022).
+h = base(x), then gate * (h + scale * norm_after(up(act(down(norm_before(h)))))): N. Houlsby et al. (ICML 2019), as
+VL-Adapter (Sung et al., CVPR 2022) places it: after a map's output, before dropout and residual. Parallel: J. He et al.
+(ICLR 2022); the gates: `quincunx.tuners.gates`.
 B examples, S positions, D width, R width of the bottleneck, T tasks.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal
 
@@ -18,9 +19,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quincunx.errors import UsageError
-from quincunx.tuners.adapter import Call, Placement, SiteAdapter
+from quincunx.tuners.adapter import Call, Chain, Placement, SiteAdapter
+from quincunx.tuners.gates import GRANULARITIES, Granularity, make_gate
 from quincunx.tuners.method import TunerConfig
-from quincunx.tuners.sites import ATTENTION, CROSS, FEEDFORWARD, Found, describe, find_sites, input_width_of, width_of
+from quincunx.tuners.regulariser import Kept
+from quincunx.tuners.sites import (
+    ATTENTION,
+    CROSS,
+    FEEDFORWARD,
+    HEAD,
+    KEY,
+    QUERY,
+    VALUE,
+    Found,
+    describe,
+    find_sites,
+    input_width_of,
+    width_of,
+)  # fmt: skip
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -30,6 +46,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda x: x,
 }
+
+OWN_INPUT = (QUERY, KEY, VALUE, HEAD)
+"""Modules that are a sub-layer by themselves: what they get is what the sub-layer gets."""
 
 Linear = Callable[[int, int, int | None, bool], nn.Module]
 """Makes a linear map: input width, output width, number of tasks (None: one map for all), whether its bias and weights
@@ -51,13 +70,20 @@ class ResidualConfig(TunerConfig):
     norm_after: bool = False
     """A layer norm after the second; its weight begins at zero, so that the adapter does."""
     parallel: bool = False
-    """The adapter is fed what the sub-layer (attention, feedforward) gets, not what it gives."""
+    """The adapter is fed what the sub-layer (attention, feedforward) gets, not what it gives; beside query, key, value
+    and head: what the map gets."""
     scale: float = 1.0
     """Factor of what is added."""
     learned_scale: bool = False
     """The factor is trained, from `scale` on."""
-    gate: bool = False
-    """What is added is multiplied by 2 sigmoid(w y + b) of each token, trained from 1 on."""
+    gate: Granularity = "none"
+    """A gate over the output, trained from 1 on: small (a number for an example), middle_x (for a position), middle_y
+    (for a feature), large (for each feature of each position). VL-PET has them in encoders, over attention and
+    feedforward, with parallel adapters at the value maps of the decoder's cross-attention."""
+    gate_of: Literal["sum", "change"] = "sum"
+    """What the gate multiplies: the module's output with the adapter's part, as published, or that part alone."""
+    gate_width: int | None = None
+    """Width inside the gate `large`; unset: the adapter's bottleneck."""
     dropout: float = 0.0
     """Probability of dropout on what the bottleneck holds."""
     tasks: list[str] = field(default_factory=list[str])
@@ -80,13 +106,45 @@ class ResidualConfig(TunerConfig):
             raise ValueError(f"tasks names one twice: {', '.join(self.tasks)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, found {self.dropout}")
+        self._check_gate()
+
+    def _check_gate(self) -> None:
+        if self.gate not in GRANULARITIES:
+            raise ValueError(f"gate must be one of {', '.join(GRANULARITIES)}, found {self.gate!r}")
+        if self.gate_of not in ("sum", "change"):
+            raise ValueError(f"gate_of must be sum or change, found {self.gate_of!r}")
+        if self.gate == "none" and self.gate_of != "sum":
+            raise ValueError("gate_of says what a gate multiplies, and there is none: set gate, or leave gate_of out")
+        if self.gate_width is not None and (self.gate != "large" or self.gate_width < 1):
+            raise ValueError(
+                f"gate_width is that of the gate large, at least 1; found {self.gate_width}, gate {self.gate}"
+            )
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether adapters look at what their sub-layer gets."""
+        return self.parallel or self.gate in ("small", "middle_x", "large")
 
 
 class Source:
-    """Where a parallel adapter finds what its sub-layer got: left there by a `Tap` beside it, taken once."""
+    """Where an adapter finds what its sub-layer got: left there by a `Tap` beside it, taken once."""
 
     def __init__(self) -> None:
         self.value: Tensor | None = None
+
+    def take(self) -> Tensor:
+        """Return what is there, and forget it.
+
+        Raises:
+            UsageError: There is nothing.
+        """
+        value, self.value = self.value, None
+        if value is None:
+            raise UsageError("the sub-layer of a parallel or gated adapter was not called through its first map")
+        return value
+
+    def __reduce__(self) -> tuple[type[Source], tuple[()]]:
+        return Source, ()  # a copy of the model begins without what this one's last pass may have left
 
 
 class Tap(SiteAdapter):
@@ -110,8 +168,12 @@ class ResidualAdapter(SiteAdapter):
         bottleneck: Width R between the two maps.
         linear: Makes the two maps.
         config: The options.
-        source: Where a parallel adapter finds its input `[B, S, input_width]`.
-        input_width: Of that input; unset: D.
+        source: Where a parallel or gated adapter finds its sub-layer's input `[B, S, E]`; unset: it is the map's own.
+        input_width: Of the adapter's input; unset: D.
+        outer_width: Of the sub-layer's input E; unset: as the adapter's.
+
+    Raises:
+        UsageError: The widths do not suit the options.
     """
 
     def __init__(
@@ -122,6 +184,7 @@ class ResidualAdapter(SiteAdapter):
         config: ResidualConfig,
         source: Source | None = None,
         input_width: int | None = None,
+        outer_width: int | None = None,
     ) -> None:
         super().__init__()
         tasks = len(config.tasks) or None
@@ -133,45 +196,35 @@ class ResidualAdapter(SiteAdapter):
         self.norm_after = nn.LayerNorm(width) if config.norm_after else None
         if self.norm_after is not None:
             nn.init.zeros_(self.norm_after.weight)
-        self.gate = nn.Linear(width, 1) if config.gate else None
-        if self.gate is not None:
-            nn.init.zeros_(self.gate.weight)
-            nn.init.zeros_(self.gate.bias)
+        self.gate = make_gate(config.gate, outer_width or entry, width, config.gate_width or bottleneck)
         self.scale = nn.Parameter(torch.tensor(config.scale)) if config.learned_scale else config.scale
         self.source = source
+        self.parallel, self.needs_input, self.gates_sum = config.parallel, config.needs_input, config.gate_of == "sum"
         self._activation = ACTIVATIONS[config.activation]
-        self.seen: Tensor | None = None
-        """What the bottleneck held in the last pass `[B, S, R]`, where somebody asked for it by `keeps`."""
-        self.keeps = False
+        self.z = Kept()
+        """What the bottleneck held, where `quincunx.tuners.regulariser.track` asked for it."""
 
     def forward(self, base: Call, *args: Any, **kwargs: Any) -> Tensor:
         """Return the map's output `[B, S, D]` with the adapter's part."""
         output = base(*args, **kwargs)
-        return output + self.part(output if self.source is None else self._entry(), output)
+        x = output
+        if self.needs_input:
+            x = args[0] if self.source is None else self.source.take()
+        added = self.part(x if self.parallel else output)
+        if self.gate is None:
+            return output + added
+        gate = self.gate(x, output)
+        return gate * (output + added) if self.gates_sum else output + gate * added
 
-    def part(self, x: Tensor, output: Tensor) -> Tensor:
-        """Return what is added `[B, S, D]`, for the adapter's input and the map's output."""
+    def part(self, x: Tensor) -> Tensor:
+        """Return what is added `[B, S, D]`, a gate left out, for the adapter's input."""
         hidden = x if self.norm_before is None else self.norm_before(x)
-        hidden = self.dropout(self._activation(self.down(hidden)))
-        if self.keeps:
-            self.seen = hidden
-        added = self.up(hidden)
+        hidden = self._activation(self.down(hidden))
+        self.z.keep(hidden)
+        added = self.up(self.dropout(hidden))
         if self.norm_after is not None:
             added = self.norm_after(added)
-        if self.gate is not None:
-            added = added * (2 * torch.sigmoid(self.gate(output)))
-        return (
-            added
-            if self.scale is None or (not isinstance(self.scale, Tensor) and self.scale == 1)
-            else (added * self.scale)
-        )
-
-    def _entry(self) -> Tensor:
-        assert self.source is not None
-        value, self.source.value = self.source.value, None
-        if value is None:
-            raise UsageError("a parallel adapter's sub-layer was not called through its first map")
-        return value
+        return added * self.scale if isinstance(self.scale, Tensor) or self.scale != 1 else added
 
 
 def place_residual(model: nn.Module, config: ResidualConfig, linear: Linear) -> Placement:
@@ -183,25 +236,57 @@ def place_residual(model: nn.Module, config: ResidualConfig, linear: Linear) -> 
     placement = Placement(notes=(describe(found),))
     for site in found:
         module = model.get_submodule(site.path)
-        width, source, entry = width_of(module), None, None
-        if config.parallel:
+        width, source, outer = width_of(module), None, None
+        if config.gate == "small" and _is_causal(model, site):
+            raise UsageError(
+                f"{site.path}: the gate small is a mean over all positions, and this layer may not see those to come: "
+                "leave the decoder out by leave_out or target_modules, or take another gate"
+            )
+        if config.needs_input and site.word in OWN_INPUT:
+            outer = input_width_of(module)
+        elif config.needs_input:
             if site.entry is None:
                 raise UsageError(
-                    f"{site.path} is in no sub-layer whose input is known: leave parallel out, or adapt attention, "
-                    "cross_attention or feedforward"
+                    f"{site.path} is in no sub-layer whose input is known: leave parallel and gate out, or adapt "
+                    "attention, cross_attention, feedforward, query, key or value"
                 )
             source = Source()
-            entry = input_width_of(model.get_submodule(site.entry))
-            placement.adapters[site.entry] = Tap(source)
+            outer = input_width_of(model.get_submodule(site.entry))
+            _put(placement, site.entry, "tap", Tap(source))
         bottleneck = bottleneck_of(width, site, config)
-        placement.adapters[site.path] = ResidualAdapter(width, bottleneck, linear, config, source, entry)
+        entry = outer if config.parallel else None
+        try:
+            adapter = ResidualAdapter(width, bottleneck, linear, config, source, entry, outer)
+        except UsageError as error:
+            raise UsageError(f"{site.path}: {error}") from error
+        _put(placement, site.path, "adapter", adapter)
     return placement
+
+
+def _put(placement: Placement, path: str, name: str, part: SiteAdapter) -> None:
+    """Put a part round a module, outside of what is there: a map may be adapted and begin an adapted sub-layer."""
+    there = placement.adapters.get(path)
+    if there is None:
+        placement.adapters[path] = part
+    elif isinstance(there, Chain):
+        there.parts[f"{name}{len(there.parts)}"] = part
+    else:
+        placement.adapters[path] = Chain({"first": there, name: part})
+
+
+def _is_causal(model: nn.Module, site: Found) -> bool:
+    if site.decodes:
+        return True
+    stack = model.get_submodule(site.stack)
+    return any(
+        getattr(module, name, False) is True
+        for module in stack.modules()
+        for name in ("is_causal", "is_decoder", "causal")
+    )
 
 
 def bottleneck_of(width: int, site: Found, config: ResidualConfig) -> int:
     """Return the width of the bottleneck at a site; UsageError where nothing of it is left."""
-    from fnmatch import fnmatchcase
-
     factor = config.reduction_factor
     for key, value in config.reduction_factors.items():
         if key == str(site.layer) or fnmatchcase(site.path, key):

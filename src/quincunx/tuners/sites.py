@@ -99,7 +99,9 @@ def find_sites(
     unknown = [word for word in words if word not in TAILS]
     if unknown:
         raise UsageError(f"there is no kind of module {unknown[0]!r} to adapt; there are {', '.join(TAILS)}")
-    modules = {plain(path): bare(module) for path, module in model.named_modules() if not _inside_adapter(path)}
+    modules = {
+        plain(path): bare(module) for path, module in model.named_modules() if path and not _inside_adapter(path)
+    }
     paths = dict.fromkeys(modules)
     found = [site for path in paths if (site := _matched(path, words, patterns, paths)) is not None]
     if patterns is None:  # a block may be named as another model's map is

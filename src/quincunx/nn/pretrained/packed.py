@@ -71,11 +71,13 @@ def packs(model: Any, device: torch.device) -> bool:
     """Return whether the model's texts can be laid behind one another, and that pays on the device.
 
     On other devices than a CPU a kernel is started for each length, which costs more than padding; and a compiled model
-    would be compiled anew for every batch. Adapters that put learnt tokens before each text see one text here.
+    would be compiled anew for every batch. Adapters that put learnt tokens before each text, or look at a row as one
+    example's, see one text here.
     """
     adapters: Any = getattr(model, "peft_config", None)
-    if adapters and any(getattr(each, "is_prompt_learning", False) for each in adapters.values()):
-        return False
+    for each in (adapters or {}).values():
+        if getattr(each, "is_prompt_learning", False) or not getattr(each, "packs", True):
+            return False
     return (
         device.type == "cpu"
         and model.config.model_type in PACKABLE

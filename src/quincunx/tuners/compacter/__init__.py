@@ -1,0 +1,1 @@
+"""Compacter: bottlenecks whose maps are sums of Kronecker products with rules that may be shared."""

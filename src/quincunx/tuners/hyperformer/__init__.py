@@ -1,0 +1,1 @@
+"""Hyperformer: adapters whose weights small networks make out of what is learned of each task and each layer."""

@@ -1,0 +1,1 @@
+"""Low-rank adapters: bottlenecks whose two maps are products of thin matrices."""
