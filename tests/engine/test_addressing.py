@@ -81,6 +81,15 @@ def test_the_gradient_is_that_of_each_example_s_own_map() -> None:
     assert bool(alone[0].any()) and not alone[1:].any()
 
 
+def test_after_an_update_nothing_is_known_of_the_next_rows() -> None:
+    """An evaluation that forgets to say its tasks must not be given those of the last chunk."""
+    torch.manual_seed(0)
+    model, batch = Routed().double(), tasked(labelled(4))
+    Step(model, TwoTerms().double(), cpu(), plan(), seed=5).gradient(0, [batch])
+    with pytest.raises(UsageError, match="which task an example belongs to"):
+        model.eval()(batch["tokens"], batch["lengths"])
+
+
 def test_a_batch_that_does_not_say_its_tasks_is_refused() -> None:
     with pytest.raises(UsageError, match="which task an example belongs to"):
         gradients(False, [labelled(10)])

@@ -1,4 +1,4 @@
-"""What modules are told before a pass: which rows it works on, which task each belongs to, and all randomness."""
+"""What modules are told before a pass: which rows and examples it works on, whose task, and all randomness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import nn
 
 from quincunx.data.batch import Batch
 from quincunx.engine.runtime import Runtime, seed_torch
+from quincunx.nn.examples import attach_examples
 from quincunx.nn.routing import attach_tasks
 from quincunx.nn.rows import attach_rows
 from quincunx.seeds import address
@@ -29,6 +30,7 @@ class Addressing:
         self.seed = seed
         self._rows = attach_rows(*models)
         self._tasks = attach_tasks(*models)
+        self._examples = attach_examples(*models)
 
     def set(self, update: int, number: int, chunk: int, rows: Batch, role: int = 0) -> None:
         """Say what the next forward pass (or walk back) works on.
@@ -48,4 +50,13 @@ class Addressing:
         if self._tasks is not None:
             tasks = rows.tensors.get(TASKS)
             self._tasks.set(None if tasks is None else tasks.to(device=device, dtype=torch.int64))
+        if self._examples is not None:
+            self._examples.set([f"{role}:{each}" for each in rows.ids])
         seed_torch(address(self.seed, "torch", update, number, role, chunk, self.runtime.rank), device)
+
+    def clear(self) -> None:
+        """Forget tasks and examples: what is computed next, an evaluation say, is of others."""
+        if self._tasks is not None:
+            self._tasks.set(None)
+        if self._examples is not None:
+            self._examples.set(None)

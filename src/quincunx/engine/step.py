@@ -70,6 +70,7 @@ class Step:
             outcome = self._represented(self.objective, update, batches)
         else:
             raise TypeError(f"{type(self.objective).__name__} is neither a Summed nor a Represented objective")
+        self.addressing.clear()
         self.runtime.add_gradients(self.parameters)
         return outcome
 
