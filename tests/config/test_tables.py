@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from quincunx.config.check import check, check_sizes
 from quincunx.config.document import Document, Problem
@@ -129,3 +131,20 @@ def test_settings_are_found_in_the_config_under_their_paths(schema: RecipeSchema
         if setting.sections or str(path[-1]).startswith("_"):
             continue
         assert lookup(config, ".".join(map(str, path))) == setting.default, path
+
+
+def _numbers(config: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings that hold real numbers and never whole ones, with their defaults."""
+    for name, field in config.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        if float in kinds and int not in kinds:
+            yield f"{path}{name}", field.default
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _numbers(kind, f"{path}{name}.")
+
+
+@each_schema
+def test_a_real_number_is_one_by_default_too(schema: RecipeSchema) -> None:
+    """A default is not converted, and what a run keeps of it is: the two would be taken for different settings."""
+    assert [path for path, default in _numbers(schema.config) if type(default) is int] == []

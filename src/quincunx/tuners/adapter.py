@@ -166,7 +166,8 @@ def fit_adapters(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[
         already, and those of a model without adapters, are left as they are.
     """
     own = model.state_dict()
-    wrapped = [path for path, module in model.named_modules() if "base_layer" in module._modules]
+    every = model.named_modules(remove_duplicate=False)  # a shared encoder has weights under two names
+    wrapped = [path for path, module in every if "base_layer" in module._modules]
     if not wrapped or any("base_layer" in name.split(".") for name in tensors):
         return dict(tensors), []
     found = dict(tensors)

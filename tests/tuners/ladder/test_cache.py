@@ -55,6 +55,13 @@ def test_what_is_kept_is_read_back_to_the_bit(tmp_path: Path, dtype: str) -> Non
         assert find(again, "5") is None
 
 
+def test_an_example_without_tokens_is_kept_too(tmp_path: Path) -> None:
+    cache = ActivationCache(tmp_path, "f" * 32)
+    cache.put("0", states(0, 0), ["float32"] * 2, 0, np.empty(0, np.float32))
+    for again in (cache, ActivationCache(tmp_path, "f" * 32)):
+        assert numbers(find(again, 0)).shape == (2, 0, 5)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5), st.integers(1, 4)), max_size=12))
 def test_two_writers_see_what_either_wrote(

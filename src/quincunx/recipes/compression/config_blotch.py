@@ -79,7 +79,7 @@ class Blotch(Section):
     spans: Annotated[Literal["none", "fixed", "geometric"], AnyCase, BLOTCHES] = "none"
     """What a text without steps to leave out is cut into: nothing, spans of `span_length` tokens, or spans of random
     (geometric) length."""
-    span_length: Annotated[float, SPANS] = Field(default=16, ge=1)
+    span_length: Annotated[float, SPANS] = Field(default=16.0, ge=1)
     """Tokens of a span; on average where `spans` is geometric."""
     spacing: Annotated[Literal["random", "equal", "geometric"], AnyCase, SHARES] = "random"
     """Steps are left out each by itself at `random`, at `equal` distances (a rounded number of them, always the same

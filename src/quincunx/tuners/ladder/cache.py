@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import secrets
 import zlib
@@ -84,7 +85,7 @@ class ActivationCache:
         self._prefix = fingerprint[:16]
         self._places: dict[str, list[_Place]] = {}
         self._read: dict[str, int] = {}
-        self._maps: dict[str, NDArray[np.uint8]] = {}
+        self._maps: dict[str, mmap.mmap] = {}
         self._writer: _Writer | None = None
         claim(folder, {"format": FORMAT, "fingerprint": fingerprint, "dtype": dtype, "made_of": made_of})
         self._refresh()
@@ -121,6 +122,12 @@ class ActivationCache:
             return
         self._add(_Place(self._writer.name, line)).sound = True
 
+    def release(self) -> None:
+        """Let go of the pages that were read: the system keeps them as long as it has room, not this process."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for known in self._maps.values():
+                known.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Close the files; what is read already stays usable."""
         if self._writer is not None:
@@ -130,14 +137,9 @@ class ActivationCache:
 
     def _record(self, key: str, place: _Place) -> Record | None:
         line = place.line
-        start, end = line["offset"], line["offset"] + line["bytes"]
-        known = self._maps.get(place.file)
-        if known is None or len(known) < end:
-            path = self.folder / f"{place.file}.bin"
-            if not path.is_file() or path.stat().st_size < end:
-                return self._lost(key, place, "it was cut short")
-            known = self._maps[place.file] = np.memmap(path, np.uint8, "r")
-        content = known[start:end]
+        content = self._bytes(place.file, line["offset"], line["bytes"])
+        if content is None:
+            return self._lost(key, place, "it was cut short")
         if not place.sound:
             if zlib.crc32(content.data) != line["crc"]:
                 return self._lost(key, place, "it holds other bytes than were written")
@@ -145,6 +147,17 @@ class ActivationCache:
         head = 4 * line["stamp"]
         bits = content[head:].view(_numpy(self.dtype)).reshape(line["layers"], line["length"], line["width"])
         return Record(line["length"], tuple(line["kinds"]), line["outputs"], content[:head].view("<f4"), bits)
+
+    def _bytes(self, name: str, start: int, count: int) -> NDArray[np.uint8] | None:
+        """Return a part of a file, mapped; None where the file ends before it does."""
+        known = self._maps.get(name)
+        if count and (known is None or len(known) < start + count):
+            path = self.folder / f"{name}.bin"
+            if not path.is_file() or path.stat().st_size < start + count:
+                return None
+            with path.open("rb") as file:
+                known = self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.empty(0, np.uint8) if known is None or not count else np.frombuffer(known, np.uint8, count, start)
 
     def _lost(self, key: str, place: _Place, why: str) -> None:
         log.warning("%s/%s.bin: %s; what is missing is computed again", self.folder, place.file, why)

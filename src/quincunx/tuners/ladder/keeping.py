@@ -158,7 +158,9 @@ class Keeper:
             if record is None:
                 return None
             records.append(record)
-        return Kept(*_assembled(records, ticket, entry, cache.dtype))
+        found = Kept(*_assembled(records, ticket, entry, cache.dtype))
+        cache.release()
+        return found
 
     def _keep(self, ticket: Ticket, states: Mapping[int, Tensor], outputs: int) -> None:
         """Write the states `[B, S, D]` of those examples that are not kept yet."""
