@@ -22,6 +22,8 @@ from tiny_models import MODELS, inputs_for, output_of, pick
 from tuner_rows import ROWS, Row
 
 each = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+one_each = pytest.mark.parametrize("row", {row.method: row for row in ROWS}.values(), ids=lambda row: row.id)
+"""The last row of every method: compiling takes seconds."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -208,7 +210,7 @@ def test_mixed_tasks_are_those_of_each_task_apart(row: Row) -> None:
         output_of(model, inputs)
 
 
-@each
+@one_each
 def test_it_is_compiled(row: Row) -> None:
     model = tuned(row)
     expected = look(row, model)
@@ -229,3 +231,19 @@ def test_a_copy_is_a_model_of_its_own(row: Row) -> None:
         parameter.data += 0.5
     assert torch.equal(look(row, model), expected)
     assert not torch.allclose(look(row, other), expected, atol=1e-3)
+
+
+def test_one_of_them_is_compiled_to_machine_code() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8))
+    torch.manual_seed(1)
+    tuner: Any = get_peft_model(
+        model, config_class("bottleneck")(reduction_factor=2, target_modules=["0"], tasks=["a", "b"])
+    )
+    scatter(tuner)
+    x = torch.randn(4, 3, 8)
+    with torch.no_grad(), routed(tuner, torch.tensor([0, 1, 1, 0])):
+        expected = model(x)
+        torch.compiler.reset()
+        compiled: Any = torch.compile(model, fullgraph=True)
+        torch.testing.assert_close(compiled(x), expected, rtol=1e-5, atol=1e-5)

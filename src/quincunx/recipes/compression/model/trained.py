@@ -10,7 +10,7 @@ from torch import nn
 from quincunx.config.sections.peft import Peft
 from quincunx.errors import UsageError
 from quincunx.recipes.compression.model.compressor import Compressor
-from quincunx.tuners.passthrough import attach
+from quincunx.tuners.attaching import attach
 
 WORDS = ("new", "embeddings", "head", "lora", "adapters", "all")
 

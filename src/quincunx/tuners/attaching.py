@@ -21,6 +21,7 @@ from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra, UsageError
 from quincunx.tuners.checked import ill_typed
 from quincunx.tuners.methods import METHODS
+from quincunx.tuners.trainable import part_of
 
 PROMPTS = ("prefix_tuning", "prompt_tuning", "p_tuning")
 """Methods that put trained vectors before a text; they need peft's wrapper round the model."""
@@ -190,12 +191,24 @@ def _adapted(model: nn.Module, section: Peft, notes: list[str]) -> tuple[nn.Modu
         if issubclass(warning.category, UserWarning):
             notes.append(f"peft: {text}")
     modules = (*tuner.targeted_module_names, *tuner.targeted_parameter_names)
+    notes += _surprises(model, tuner.targeted_module_names, linear)
     if section.method in METHODS:
         notes += tuner.notes
         if len(tuner.quincunx_shared):  # beside the model's own modules, so that it stays what is called
             model.add_module("quincunx_shared", tuner.quincunx_shared)
         return tuner.model, modules
     return (tuner if tuner_class.uses_shared_state else tuner.model), modules
+
+
+def _surprises(model: nn.Module, modules: Sequence[str], linear: Sequence[str]) -> list[str]:
+    """Return what may not have been meant by what was adapted, in sentences."""
+    parts = sorted({part_of(model, path) for path in modules} - {""})
+    found: list[str] = []
+    if len(parts) > 1:
+        found.append(f"adapters stand in {' and '.join(parts)} alike: name modules by target_modules if one was meant")
+    if len(linear) > 1 and {*linear} <= {*modules}:
+        found.append("every linear map of the model is adapted, its head too")
+    return found
 
 
 def _prompted(model: nn.Module, section: Peft, notes: list[str]) -> nn.Module:

@@ -19,7 +19,8 @@ from quincunx.engine.checkpoint import Checkpoints, load_weights
 from quincunx.engine.optim import trainable
 from quincunx.errors import CheckpointError, MissingExtra, UsageError
 from quincunx.tuners import Attached, attach, check_peft
-from quincunx.tuners.passthrough import PROMPTS, UNSUITED
+from quincunx.tuners.attaching import PROMPTS, UNSUITED
+from tiny_models import MODELS
 
 transformers = pytest.importorskip("transformers", reason="needs transformers")
 pytest.importorskip("peft", reason="needs peft")
@@ -314,3 +315,22 @@ def test_peft_is_needed_only_for_a_method(monkeypatch: pytest.MonkeyPatch) -> No
     assert attach(bert(), Peft(train=["embeddings"])).trainable > 0
     with pytest.raises(MissingExtra, match=r"pip install 'quincunx\[peft\]'"):
         check_peft(Peft(method="lora"), Document({}))
+
+
+class Sees(nn.Module):
+    """A model of pictures and a model of words, named as vision-language models name them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vision_tower, self.language_model = MODELS["clip"](), MODELS["llama"]()
+
+
+def test_adapters_in_two_parts_or_everywhere_are_told() -> None:
+    both = "adapters stand in language and vision alike"
+    section = Peft(method="bottleneck", options={"reduction_factor": 4})
+    assert any(both in note for note in attach(Sees(), section).notes)
+    one = Peft(method="bottleneck", options={"reduction_factor": 4, "target_modules": ["language_model.*o_proj"]})
+    assert not any(both in note for note in attach(Sees(), one).notes)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    everything = Peft(method="task_lora", options={"rank": 1, "target_modules": ["*"]})
+    assert any("every linear map" in note for note in attach(model, everything).notes)
