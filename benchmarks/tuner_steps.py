@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -36,6 +38,8 @@ TASKS = ["one", "two", "three", "four"]
 RANK = 48
 SHAPES = {"minilm": (32, 64), "bart": (16, 32)}
 """Examples of a batch and their tokens."""
+MIXES = ((8, 8), (16, 16), (32, 32), (32, 64))
+"""The same of batches of four tasks: what is saved is what a pass costs beside its tokens."""
 
 
 def backbone(kind: str) -> nn.Module:
@@ -73,11 +77,11 @@ def with_adapters(kind: str, name: str, tasks: list[str]) -> Any:
 class Trained:
     """A model, what it is fed, and its optimizer."""
 
-    def __init__(self, kind: str, name: str, tasks: list[str]) -> None:
+    def __init__(self, kind: str, name: str, tasks: list[str], shape: tuple[int, int] | None = None) -> None:
         self.model = with_adapters(kind, name, tasks).train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-4)
-        rows, length = SHAPES[kind]
+        rows, length = shape or SHAPES[kind]
         self.tokens = torch.randint(5, 30_000, (rows, length), generator=torch.Generator().manual_seed(1))
 
     @property
@@ -118,8 +122,8 @@ def against_peft(kind: str, rounds: int) -> list[list[str]]:
 def mixed(kind: str, rounds: int) -> list[list[str]]:
     """Return rows of a table: mixed batches beside batches of one task."""
     rows: list[list[str]] = []
-    for name in (LORA, BOTTLENECK):
-        each = Trained(kind, name, TASKS)
+    for name, shape in product((LORA, BOTTLENECK), MIXES):
+        each = Trained(kind, name, TASKS, shape)
         tasks = torch.arange(len(each.tokens)) % len(TASKS)
         apart = [(each.tokens[tasks == task], tasks[tasks == task]) for task in range(len(TASKS))]
         work: dict[str, Callable[[], Seconds]] = {
@@ -128,7 +132,9 @@ def mixed(kind: str, rounds: int) -> list[list[str]]:
         }
         found = {one: [value.wall for value in values] for one, values in alternate(work, rounds, warmup=3).items()}
         times = [f"{spread([1000 * value for value in found[one]]):.0f}" for one in (MIXED, APART)]
-        rows.append([kind, name, *times, f"{ratios(found[APART], found[MIXED]):.2f} (bar {BAR})"])
+        rows.append(
+            [kind, name, "{} x {}".format(*shape), *times, f"{ratios(found[APART], found[MIXED]):.2f} (bar {BAR})"]
+        )
     return rows
 
 
@@ -139,12 +145,13 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore", FutureWarning)  # of names that peft uses and transformers gives up
     register()
     print(machine(torch.get_num_threads()) + "\n")
     rows = [row for kind in options.backbones for row in against_peft(kind, options.rounds)]
     print(table(["backbone", "adapters", "parameters", "milliseconds a step", "times peft's LoRA"], rows) + "\n")
     rows = [row for kind in options.backbones for row in mixed(kind, options.rounds)]
-    print(table(["backbone", "adapters", f"ms: {MIXED}", f"ms: {APART}", "times as fast"], rows))
+    print(table(["backbone", "adapters", "examples x tokens", f"ms: {MIXED}", f"ms: {APART}", "times as fast"], rows))
 
 
 if __name__ == "__main__":
