@@ -8,8 +8,14 @@ peer/bin/pip install 'adapters==1.3.*' torch`).
     OMP_NUM_THREADS=1 python benchmarks/adapters_peer.py --peer peer/bin/python
 
 Prints a Markdown table of what is the same function in both, and one of what is placed otherwise by design, where ours
-is the nearest there is. Ends with 1 where something of the first table is above its bar. In training both drop out
-alike but for one thing: theirs stands behind the dropout of its sub-layer's output, ours before it.
+is the nearest there is. Ends with 1 where the models differ without adapters, or something of the first table is above
+its bar. What T5 differs by in float64 is theirs: the older transformers has its softmax in float32.
+
+Dropout is off. In training theirs stands behind the dropout of its sub-layer's output, ours before it; and its own
+dropout is on what it adds, ours on what its bottleneck holds. Their gate is a mean over all positions, in decoders too,
+where ours is refused; it begins at a half, ours at 1, so that ours with half the scale is the same. They number the
+layers of a decoder on from the encoder's, we begin anew. No counterpart here: a scale for each channel, large factors
+of Compacter shared by all maps, invertible adapters.
 """
 
 from __future__ import annotations
@@ -64,7 +70,10 @@ MODELS: Mapping[str, dict[str, Any]] = {
         "config": "T5Config",
         "model": "T5Model",
         "inputs": SEQ2SEQ,
-        "sizes": {"vocab_size": 100, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
+        "sizes": {
+            "vocab_size": 100, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+            "attn_implementation": "eager",  # the peer's transformers has no other for T5
+        },
     },
 }  # fmt: skip
 
@@ -105,7 +114,9 @@ ALL_SITES = {"cross_adapter": True, "reduction_factor": 4}
 SWISH = {"reduction_factor": 4, "activation": "silu"}
 PHM = {"cross_adapter": True, "reduction_factor": 4, "phm_dim": 4}
 OUR_PHM = {"reduction_factor": 4, "activation": "gelu", "hypercomplex_division": 4}
-NORM_BEFORE = "theirs is fed the output with its residual, and where the model has a norm behind that, normed; ours the output"
+NORM_BEFORE = (
+    "theirs is fed the output with its residual, normed where the model has a norm there; ours the output alone"
+)
 
 
 def compacter(model: str, theirs: dict[str, Any] | None = None, ours: dict[str, Any] | None = None) -> Variant:
@@ -348,7 +359,7 @@ def shown(options: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Adapters beside those of the library adapters")
     parser.add_argument("--peer", metavar="PYTHON", required=True, help="one that has adapters 1.3")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -358,11 +369,11 @@ def main() -> None:
         print(f"{machine(torch.get_num_threads())}; transformers {transformers.__version__}\npeer: {versions}\n")
         bases = comparison.bases()
         print("without adapters: " + ", ".join(f"{kind} {value:.1e}" for kind, value in bases.items()) + "\n")
-        worst = max(bases.values()) / BASE_BAR
+        passed = all(value <= BASE_BAR for value in bases.values())
         rows: list[list[str]] = []
         for label, variant in SAME.items():
             single, double, change = comparison.differences(label, variant)
-            worst = max(worst, single / BAR)
+            passed = passed and single <= BAR  # which nothing that is no number is
             rows.append(
                 [
                     label, variant.model, f"{variant.config}({shown(variant.theirs)})", shown(variant.ours),
@@ -377,7 +388,7 @@ def main() -> None:
             single, _, change = comparison.differences(label, variant)
             others.append([label, variant.model, variant.config, variant.differs, f"{single:.2f}", f"{change:.2f}"])
         print(table(["", "model", "theirs", "what differs", "largest difference", "changed by the adapters"], others))
-        if worst > 1:
+        if not passed:
             sys.exit(1)
 
 

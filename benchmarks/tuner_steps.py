@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -89,7 +89,7 @@ class Trained:
         """How many are trained."""
         return sum(parameter.numel() for parameter in self.trained)
 
-    def step(self, batches: list[tuple[Tensor, Tensor | None]]) -> Seconds:
+    def step(self, batches: Sequence[tuple[Tensor, Tensor | None]]) -> Seconds:
         """Return what an update from these batches takes, each with the tasks of its examples."""
         watch = Watch()
         for tokens, tasks in batches:
