@@ -334,3 +334,22 @@ def test_adapters_in_two_parts_or_everywhere_are_told() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     everything = Peft(method="task_lora", options={"rank": 1, "target_modules": ["*"]})
     assert any("every linear map" in note for note in attach(model, everything).notes)
+
+
+def test_what_is_trained_besides_may_be_said_by_words() -> None:
+    model = MODELS["t5"]()
+    attach(model, Peft(method="bottleneck", options={"reduction_factor": 4}, train=["norms", "relative_bias"]))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    besides = {name for name in trained if "quincunx" not in name}
+    norms = {name for name, _ in MODELS["t5"]().named_parameters() if "norm" in name}
+    assert len(norms) == 12 and {name for name in besides if "norm" in name} == norms
+    assert besides - norms == {
+        f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight" for stack in ("encoder", "decoder")
+    }
+    alone = MODELS["bert"]()
+    attach(alone, Peft(train=["biases"]))
+    assert {name for name, each in alone.named_parameters() if each.requires_grad} == {
+        name for name, _ in alone.named_parameters() if name.endswith("bias")
+    }
+    with pytest.raises(UsageError, match="no parameters that are batch_norms"):
+        attach(MODELS["t5"](), Peft(train=["batch_norms"]))

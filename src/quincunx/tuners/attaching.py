@@ -21,7 +21,7 @@ from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra, UsageError
 from quincunx.tuners.checked import ill_typed
 from quincunx.tuners.methods import METHODS
-from quincunx.tuners.trainable import part_of
+from quincunx.tuners.trainable import WORDS, part_of, select
 
 PROMPTS = ("prefix_tuning", "prompt_tuning", "p_tuning")
 """Methods that put trained vectors before a text; they need peft's wrapper round the model."""
@@ -142,7 +142,7 @@ def attach(model: nn.Module, section: Peft) -> Attached:
     if problems := check_peft(section):
         raise ConfigError(problems)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    chosen = _chosen(section.train, list(names.values()))
+    chosen = _chosen(model, section.train, list(names.values()))
     notes: list[str] = []
     modules: tuple[str, ...] = ()
     called, virtual = model, 0
@@ -261,12 +261,14 @@ def _notices(model: nn.Module) -> bool:
             module.training = training
 
 
-def _chosen(patterns: Sequence[str] | None, names: Iterable[str]) -> set[str]:
+def _chosen(model: nn.Module, patterns: Sequence[str] | None, names: Iterable[str]) -> set[str]:
     """Return the parameters that the patterns name, themselves or by a module they are in."""
     names = list(names)
     chosen: set[str] = set()
     for pattern in patterns or ():
         matched = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+        if not matched and pattern in WORDS:
+            matched = list(select(model, [pattern]).names)
         if not matched:
             modules = {name[:end] for name in names for end, letter in enumerate(name) if letter == "."}
             near = closest(pattern, [*sorted(modules), *names], 3)

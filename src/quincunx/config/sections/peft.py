@@ -21,4 +21,6 @@ class Peft(Section):
     target_modules: [query, value]}` of peft's lora; what is left out has the method's default."""
     train: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
     """Parameters of the model that are trained besides the adapters, by the names of parameters or modules, `*` for
-    anything: `[embeddings, "*.LayerNorm.*"]`. Unset: none besides adapters; all where there is no method either."""
+    anything: `[embeddings, "*.LayerNorm.*"]`, or by words where the model has nothing of that name: `norms`, `biases`,
+    `batch_norms`, `head`, `embeddings`, `last_layer`, `language_model`, `vision`, `vision_last_layer`, `connector`,
+    `relative_bias`. Unset: none besides adapters; all where there is no method either."""
