@@ -130,16 +130,16 @@ def check_peft(section: Peft, document: Document | None = None, *, tasks: bool =
     return found
 
 
-def attach(model: nn.Module, section: Peft) -> Attached:
+def attach(model: nn.Module, section: Peft, *, tasks: bool = False) -> Attached:
     """Put the adapters of a section into a model (a `PreTrainedModel`), freeze the rest, and say what is trained.
 
-    New weights come from torch's default generator. Methods that keep weights for several modules in common, and
-    prompts, come as peft's wrapper round the model: `Attached.model` takes and returns what the model does. It is in
-    the mode (training or evaluation) that the model was in.
+    `tasks` is as in `check_peft`. New weights come from torch's default generator. peft's methods that keep weights for
+    several modules in common, and its prompts, come as peft's wrapper round the model: `Attached.model` takes and
+    returns what the model does. It is in the mode (training or evaluation) that the model was in.
     Raises ConfigError for what `check_peft` finds; UsageError when no module or parameter has a name that is given,
     when peft cannot adapt this model, or when the model takes no notice of a prompt.
     """
-    if problems := check_peft(section):
+    if problems := check_peft(section, tasks=tasks):
         raise ConfigError(problems)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     chosen = _chosen(model, section.train, list(names.values()))

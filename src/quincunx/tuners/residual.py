@@ -125,6 +125,11 @@ class ResidualConfig(TunerConfig):
         """Whether adapters look at what their sub-layer gets."""
         return self.parallel or self.gate in ("small", "middle_x", "large")
 
+    @property
+    def packs(self) -> bool:
+        """Whether several texts may be laid behind one another in one row: not where a gate is a mean over a row."""
+        return super().packs and self.gate != "small"
+
 
 class Source:
     """Where an adapter finds what its sub-layer got: left there by a `Tap` beside it, taken once."""

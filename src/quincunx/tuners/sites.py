@@ -29,6 +29,8 @@ TAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "attention.o_proj": ("attention.q_proj",),  # ViT, DINOv2
         "attn.c_proj": ("attn.c_attn",),  # GPT-2
         "attention.output": ("attention.query",),  # the encoder of this package
+        "attention.attn.o": ("attention.attn.q",),  # MPNet
+        "attn.Wo": ("attn.Wqkv",),  # ModernBERT
     },
     CROSS: {
         "encoder_attn.out_proj": ("encoder_attn.q_proj",),
@@ -42,14 +44,17 @@ TAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "ffn.lin2": ("ffn.lin1",),
         "mlp.down_proj": ("mlp.gate_proj", "mlp.gate_up_proj", "mlp.up_proj"),
         "mlp.c_proj": ("mlp.c_fc",),
+        "mlp.Wo": ("mlp.Wi",),
         "feedforward.narrow": ("feedforward.widen",),
     },
     QUERY: dict.fromkeys(
-        ("q_proj", "SelfAttention.q", "EncDecAttention.q", "self.query", "q_lin", "attention.query"), ()
+        ("q_proj", "SelfAttention.q", "EncDecAttention.q", "self.query", "q_lin", "attention.query", "attn.q"), ()
     ),
-    KEY: dict.fromkeys(("k_proj", "SelfAttention.k", "EncDecAttention.k", "self.key", "k_lin", "attention.key"), ()),
+    KEY: dict.fromkeys(
+        ("k_proj", "SelfAttention.k", "EncDecAttention.k", "self.key", "k_lin", "attention.key", "attn.k"), ()
+    ),
     VALUE: dict.fromkeys(
-        ("v_proj", "SelfAttention.v", "EncDecAttention.v", "self.value", "v_lin", "attention.value"), ()
+        ("v_proj", "SelfAttention.v", "EncDecAttention.v", "self.value", "v_lin", "attention.value", "attn.v"), ()
     ),
     HEAD: {"lm_head": ()},
 }

@@ -113,7 +113,8 @@ def attention(
 
     kind = query.dtype
     packing: Packing | None = options.pop("packing", None)
-    if query.device.type == "cpu" and kind in (torch.bfloat16, torch.float16):
+    # adapters may give one of them in float32 where the others are halved
+    if query.device.type == "cpu" and {query.dtype, key.dtype, value.dtype} & {torch.bfloat16, torch.float16}:
         query, key, value = query.float(), key.float(), value.float()
         if attention_mask is not None and attention_mask.is_floating_point():
             attention_mask = attention_mask.float()

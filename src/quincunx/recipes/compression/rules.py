@@ -29,6 +29,13 @@ def _of(rule: Rule) -> Rule:
     )
 
 
+def _adapters(config: Any) -> set[str]:
+    """Return the methods of peft's section, those of a composite's parts among them."""
+    parts = config.peft.options.get("parts", ()) if config.peft.method == "composite" else ()
+    inner = {str(part.get("method")) for part in parts if isinstance(part, dict)} if isinstance(parts, list) else set()
+    return {str(config.peft.method)} | inner
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         name="files-need-a-path",
@@ -238,6 +245,14 @@ RULES: tuple[Rule, ...] = (
         message="peft.method is {peft.method}, but model.train has no adapters",
         remedy="add adapters to model.train, or leave peft out",
         failing={"peft.method": "lora"},
+    ),
+    Rule(
+        name="adapters-take-our-masks",
+        paths=("peft.method", "peft.options"),
+        applies=lambda config: bool({"prompts", "ladder"} & _adapters(config)),
+        message="peft has prompts or a ladder, which need masks of two dimensions, and compression has its own",
+        remedy="choose prefix in place of prompts; bottleneck, compacter or task_lora in place of a ladder",
+        failing={"model.path": "gpt2", "model.train": ["adapters"], "peft.method": "ladder"},
     ),
     Rule(
         name="adapters-have-a-method",
