@@ -112,7 +112,8 @@ class Site(nn.Module):
 def give(site: nn.Module, name: str, value: Any) -> None:
     """Set an attribute of what stands round a module: its parameters, and modules in it, are the module's own."""
     inner = site.__dict__.get("_modules", {}).get("base_layer")
-    if isinstance(inner, nn.Module) and (isinstance(value, nn.Parameter) or name in inner._modules):
+    own = name == "base_layer" or name.startswith("quincunx_")
+    if isinstance(inner, nn.Module) and not own and (isinstance(value, nn.Parameter) or name in inner._modules):
         setattr(inner, name, value)
     else:
         nn.Module.__setattr__(site, name, value)
