@@ -17,8 +17,11 @@ from quincunx.config.read import read_text
 from quincunx.config.schema import RecipeSchema, Rule, Sizes, lookup
 from quincunx.config.write import yaml_text
 from quincunx.recipes import schemas
+from quincunx.recipes.vision_language.config import SCHEMA as VISION_LANGUAGE
 
-SCHEMAS = schemas()
+SCHEMAS = [*schemas(), VISION_LANGUAGE]
+BASIS: dict[str, dict[str, Any]] = {"vision_language": {"data.path": "somewhere"}}
+"""Settings without which no config of a recipe is right, where its rules' examples leave them out."""
 ids = [schema.name for schema in SCHEMAS]
 each_schema = pytest.mark.parametrize("schema", SCHEMAS, ids=ids)
 each_rule = pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def is_of(problem: Problem, rule: Rule) -> bool:
 
 @each_rule
 def test_the_failing_example_of_every_rule_fails_at_its_place(schema: RecipeSchema, rule: Rule) -> None:
-    found = document(dict(rule.failing))
+    found = document({**BASIS.get(schema.name, {}), **rule.failing})
     checked = check(found, schema)
     if rule.stage == "sized":
         assert checked.config is not None, [each.message for each in checked.problems]
@@ -63,7 +66,7 @@ def test_the_failing_example_of_every_rule_fails_at_its_place(schema: RecipeSche
 @each_schema
 def test_no_rule_fires_on_the_defaults(schema: RecipeSchema) -> None:
     # what no default can know: where the data is
-    needed = {"retrieval": {"data": {"path": "somewhere"}}}
+    needed = {name: {"data": {"path": "somewhere"}} for name in ("retrieval", "vision_language")}
     checked = check(Document(needed.get(schema.name, {})), schema)
     assert checked.problems == ()
     assert (

@@ -17,6 +17,8 @@ from quincunx.config.paths import KeyPath, dotted, is_list, is_mapping, walk
 from quincunx.errors import QuincunxError
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_WORD = re.compile(r"""["']?([\w.-]+)""")
+"""A key as files write it."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,14 @@ class Document:
             if place is not None:
                 return place.key if key and place.key is not None else place.value
         return None
+
+    def written_word(self, path: KeyPath) -> str:
+        """Return the last word of the key under which the file has a setting, "" where it shows none."""
+        mark = self.places[path].key if path in self.places else None
+        if mark is None or not 0 < mark.line <= len(mark.source.lines):
+            return ""
+        found = _WORD.match(mark.source.lines[mark.line - 1][mark.column - 1 :])
+        return found[1].rpartition(".")[2] if found else ""
 
     def put(self, path: KeyPath, value: Any, place: Place | None = None) -> None:
         """Set the value at a path, making the mappings on the way; what stood there goes to the history.

@@ -6,7 +6,6 @@ A guide's file is told by the words that stand in it: a setting's place still sh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -19,7 +18,6 @@ from quincunx.recipes.retrieval.names import NAMES, spelled
 
 COMMON = frozenset({"recipe", "seed", "run", "init_partial", "chunking", "compute", "debug", "log", "hydra"})
 """Sections that say nothing about the form: their settings may be added to a guide's file."""
-_WORD = re.compile(r"""["']?([\w.-]+)""")
 
 FORM_000: Mapping[str, Any] = {
     "data.anchor": "document",
@@ -53,7 +51,7 @@ def prepare(document: Document) -> list[str]:
     if (
         document.has(("schedule",))
         and _get(document, "schedule") is None
-        and _word(document, ("schedule",)) == "lr_scheduler"
+        and document.written_word(("schedule",)) == "lr_scheduler"
     ):
         document.put(("schedule",), {"kind": "fixed"}, document.places.get(("schedule",)))
     _folder_of_run(document)
@@ -77,24 +75,15 @@ def form_of(document: Document) -> str | None:
         if place is None or place.value.source.name == COMMAND_LINE:
             continue
         heads = [path[:end] for end in range(len(path), 0, -1)]  # of a whole section that a guide names as well
-        written = [(head, guides.get((dotted(head), _word(document, head)), set())) for head in heads]
+        written = [(head, guides.get((dotted(head), document.written_word(head)), set())) for head in heads]
         named = next(((head, found) for head, found in written if found), None)
         if named is None:
             ours += path[0] not in COMMON
-        elif _word(document, named[0]) != named[0][-1]:
+        elif document.written_word(named[0]) != named[0][-1]:
             for guide in named[1]:
                 counts[guide] = counts.get(guide, 0) + 1
     best = max(counts, key=lambda guide: counts[guide], default=None)
     return best if best is not None and counts[best] > ours else None
-
-
-def _word(document: Document, path: KeyPath) -> str:
-    """Return the last word of the key under which the file has a setting, "" where it shows none."""
-    mark = document.places[path].key if path in document.places else None
-    if mark is None or not 0 < mark.line <= len(mark.source.lines):
-        return ""
-    found = _WORD.match(mark.source.lines[mark.line - 1][mark.column - 1 :])
-    return found[1].rpartition(".")[2] if found else ""
 
 
 def _as_000(document: Document) -> list[str]:

@@ -1,0 +1,1 @@
+"""Multi-task models of pictures and texts, adapted by small trained parts."""

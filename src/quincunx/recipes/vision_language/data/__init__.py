@@ -1,0 +1,1 @@
+"""Pictures, examples and their features: reading, importing, rendering, mixing."""
