@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quincunx.verbs import scoring_answers
 from quincunx.verbs.common import Adder, add_skips, aligned, group, run_folder, say, say_error
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ def add_to(add: Adder) -> None:
     """Add the verbs."""
     _add_evaluate(add)
     _add_compare(add)
-    _add_ranking(group(add, "score", "measure what a system found, from files"))
+    scores = group(add, "score", "measure what a system found or answered, from files")
+    _add_ranking(scores)
+    scoring_answers.add_below(scores)
 
 
 def _add_evaluate(add: Adder) -> None:
