@@ -33,6 +33,7 @@ SHOWN_BY_THE_ENGINE: dict[str, tuple[str, ...]] = {
     "data/test_loader.py": ("loading.workers",),
     "engine/test_loop.py": ("checkpoint.best", "evaluate.goal", "evaluate.patience", "update.clip_norm"),
     "engine/test_optim.py": ("optimizer.betas", "optimizer.eps", "optimizer.weight_decay", "update.no_decay"),
+    "engine/test_regularised.py": ("peft.z_weight", "peft.track_z"),
     "engine/test_runtime.py": tuple(
         f"compute.{key}" for key in ("deterministic", "device", "force_precision", "precision", "threads")
     ),
@@ -42,6 +43,7 @@ SHOWN_BY_THE_ENGINE: dict[str, tuple[str, ...]] = {
     "properties/test_invariance.py": ("compute.processes",),
     "test_api.py": ("compute.compile",),
     "test_cli_runs.py": ("debug.overfit_batch", "debug.profile", "init_partial", "log.trackers"),
+    "tuners/test_attaching.py": ("peft.frozen_statistics",),
     "track/test_wandb.py": tuple(
         f"log.wandb.{key}" for key in ("use", "mode", "credentials", "project", "entity", "name", "notes", "tags")
     ),

@@ -16,6 +16,7 @@ from quincunx.recipes import schemas
 from recipes.compression.runs_made import config_of as compression_config
 from recipes.retrieval.collections_made import config_of as retrieval_config
 from recipes.retrieval.collections_made import write_collection
+from runner import tiny
 
 
 def test_texts_are_counted(tmp_path: Path) -> None:
@@ -39,6 +40,20 @@ def test_a_collection_is_counted(tmp_path: Path) -> None:
     assert trained["train_examples"] > 1
     for name in ("train_examples", "total_updates", "updates_per_epoch", "parameters"):
         assert plan.to_json()[name] == trained[name]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_what_adapters_train_is_said_once(tmp_path: Path, reads: bool) -> None:
+    pytest.importorskip("peft")
+    peft = {"method": "bottleneck", "options": {"reduction_factor": 4}}
+    if reads:
+        data = write_collection(tmp_path / "data", train=48, test=12)
+        source = {**retrieval_config(data, tmp_path / "run", tmp_path / "cache", budget__epochs=1), "peft": peft}
+    else:
+        source = tiny({"run.dir": str(tmp_path / "run"), "pretraining": {"updates": 6}, "peft": peft})
+    _, notes = preview(load(source, schemas=schemas()))
+    said = [note for note in notes if "parameters are trained (" in note and "bottleneck in" in note]
+    assert len(said) == 1
 
 
 def test_what_does_not_fit_the_data_is_told_without_training(tmp_path: Path) -> None:

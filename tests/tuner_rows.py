@@ -184,4 +184,32 @@ ROWS: tuple[Row, ...] = (
         merges=True,
         loads_in_transformers=False,
     ),
+    Row(
+        "composite",
+        "t5",
+        {
+            "parts": [
+                {"method": "lora", "r": 2, "target_modules": ["q", "v"]},
+                {"method": "ia3", "target_modules": ["v", "wo"], "feedforward_modules": ["wo"]},
+                {"method": "task_lora", "rank": 1, "sites": ["feedforward", "value"]},
+            ],
+        },
+        "of-peft-merged",
+        merges=True,
+        loads_in_transformers=False,
+    ),
+    Row(
+        "composite",
+        "bart",
+        {
+            "parts": [
+                {"method": "lora", "r": 2, "target_modules": ["q_proj", "v_proj"]},
+                {"method": "bottleneck", "reduction_factor": 4, "tasks": TASKS},
+                {"method": "prefix", "prefix_len": 2, "tasks": TASKS},
+                {"method": "ia3", "target_modules": ["v_proj", "fc2"], "feedforward_modules": ["fc2"]},
+            ],
+        },
+        "of-peft",
+        loads_in_transformers=False,
+    ),
 )

@@ -30,6 +30,7 @@ from quincunx.engine.loop import Loop, evaluate
 from quincunx.engine.objective import Summed
 from quincunx.engine.optim import build_optimizer
 from quincunx.engine.profile import Profile
+from quincunx.engine.regularised import regularised
 from quincunx.engine.runtime import Runtime, seed_torch, start_runtime
 from quincunx.engine.schedule import build_schedule
 from quincunx.engine.state import Best, State
@@ -115,6 +116,9 @@ def _launch(loaded: Loaded, wish: Wish, runtime: Runtime) -> Ended:
             notes += [] if existing else [f"no seed given: drew {seed}"]
         experiment = _build(recipe, config, loaded, runtime, wish)
         config = experiment.config
+        section = getattr(config, "peft", None)
+        parts = regularised(experiment.parts, section, compiled=config.compute.compile)
+        experiment = replace(experiment, parts=parts)
         prelude = _prelude(recipe, config, folder)
         notes += [*experiment.notes, *changes(before, config, folder.path)]
         plan = make_plan(config, experiment.sizes, experiment.chunk_samples)

@@ -22,6 +22,7 @@ from quincunx.data.batch import Batch
 from quincunx.data.loader import Updates
 from quincunx.engine.experiment import Parts, order_of
 from quincunx.engine.footprint import Counted, count_groups, count_parameters, estimate_memory
+from quincunx.engine.regularised import regularised
 from quincunx.engine.runtime import DTYPES, choose_dtype, find_device, seed_torch, start_runtime
 from quincunx.engine.step import Step
 from quincunx.engine.targets import try_targets
@@ -110,7 +111,8 @@ def measure(loaded: Loaded) -> Pace:
     try:
         seed_torch(address(config.seed, "initial weights"), runtime.device)
         experiment = recipe.build(config, explicit_paths(loaded))
-        config, parts, source = experiment.config, experiment.parts, experiment.source
+        config, source = experiment.config, experiment.source
+        parts = regularised(experiment.parts, getattr(config, "peft", None), compiled=config.compute.compile)
         plan = make_plan(config, experiment.sizes, experiment.chunk_samples)
         plan = plan.with_model(count_parameters(parts))
         step = Step(
@@ -167,4 +169,7 @@ def _look(loaded: Loaded, allowed: Sequence[str]) -> _Seen:
     path = lookup(config, "data.path")
     if path is not None and read is None:
         notes.append(f"{path} was not read: the numbers of examples are those of the config")
-    return _Seen(config, recipe.parts(config) if read is None else read.parts, plan, notes)
+    if read is not None:  # what it says of the model is among its notes
+        return _Seen(config, read.parts, plan, notes)
+    parts = recipe.parts(config)
+    return _Seen(config, parts, plan, [*notes, *parts.notes])

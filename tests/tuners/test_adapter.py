@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
-from quincunx.tuners.adapter import Chain, Placement, SiteAdapter, fit_adapters, inject, wrapped_name
+from quincunx.tuners.adapter import Chain, Placement, Site, SiteAdapter, fit_adapters, inject, name_in, wrapped_name
 from quincunx.tuners.bottleneck.config import BottleneckConfig
 from quincunx.tuners.bottleneck.model import place
 from quincunx.tuners.sites import find_sites
@@ -64,7 +64,29 @@ def test_a_module_that_there_is_not() -> None:
     ],
 )
 def test_what_a_parameter_is_called_below_parts(name: str, paths: set[str], expected: str) -> None:
-    assert wrapped_name(name, dict.fromkeys(paths, Times(1.0))) == expected
+    assert wrapped_name(name, paths) == expected
+
+
+def test_what_a_parameter_is_called_in_a_model_that_others_put_parts_into() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)))
+    inject(model, Placement({"0.0": Times(3.0)}))
+    inject(model, Placement({"0": Times(2.0)}, trained=("0.0.base_layer.weight",)))
+    for name in ("0.0.weight", "0.0.base_layer.weight", "0.base_layer.0.weight"):
+        assert name_in(model, name) == "0.base_layer.0.base_layer.weight"
+    assert name_in(model, "0.0") == "0.base_layer.0" and name_in(model, "0") == "0"
+    [trained] = [name for name, each in model.named_parameters() if each.requires_grad and "quincunx" not in name]
+    assert trained == "0.base_layer.0.base_layer.weight"
+
+
+def test_weights_from_outside_go_to_the_innermost_module() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    for factor in (2.0, 3.0):
+        model[0] = Site(model[0], Times(factor))
+    model[0].weight = nn.Parameter(torch.eye(2))
+    assert torch.equal(model.get_parameter("0.base_layer.base_layer.weight"), torch.eye(2))
+    assert {name for name, _ in model.named_parameters() if name.endswith("weight")} == {
+        "0.base_layer.base_layer.weight"
+    }
 
 
 @pytest.mark.parametrize("kind", ["bart", "t5", "llama"])

@@ -16,6 +16,9 @@ from quincunx.config.load import load
 from quincunx.config.schema import RecipeSchema, Section
 from quincunx.config.sections.peft import Peft
 from quincunx.engine.checkpoint import Checkpoints, load_weights
+from quincunx.engine.experiment import Parts
+from quincunx.engine.footprint import count_groups
+from quincunx.engine.objective import Objective
 from quincunx.engine.optim import trainable
 from quincunx.errors import CheckpointError, MissingExtra, UsageError
 from quincunx.tuners import Attached, attach, check_peft
@@ -336,6 +339,38 @@ def test_adapters_in_two_parts_or_everywhere_are_told() -> None:
     assert any("every linear map" in note for note in attach(model, everything).notes)
 
 
+def test_norms_keep_their_statistics_where_they_have_some_and_else_it_is_said() -> None:
+    words: Any = {"frozen_statistics": ["batch_norms", "layer_norms"]}
+    resnet = MODELS["resnet"]()
+    section = Peft(method="convolution", options={"adapter_type": "back-bottleneck"}, train=["batch_norms"], **words)
+    notes = attach(resnet, section).notes
+    assert "15 batch norms keep their statistics" in notes
+    assert any("layer_norms changes nothing: ResNetForImageClassification has no layer norms" in n for n in notes)
+    own = [m for n, m in resnet.train().named_modules() if isinstance(m, nn.BatchNorm2d) and "quincunx" not in n]
+    assert len(own) == 15 and not any(norm.training for norm in own)
+    assert all(norm.weight.requires_grad for norm in own)
+    notes = attach(bert(), Peft(train=["embeddings"], **words)).notes
+    assert any("batch_norms changes nothing: BertModel has no batch norms" in note for note in notes)
+    assert any("layer_norms changes nothing: the 5 layer norms of BertModel have no statistics" in n for n in notes)
+
+
+@pytest.mark.parametrize(("name", "value"), [("z_weight", 0.5), ("track_z", True)])
+def test_a_method_without_a_bottleneck_has_nothing_to_regularise(name: str, value: Any) -> None:
+    lacks = {"lora": {}, "task_lora": {}, "composite": {"parts": [{"method": "task_lora"}]}, "bitfit": {}}
+    for method, options in lacks.items():
+        (problem,) = check_peft(Peft.model_validate({"method": method, "options": options, name: value}))
+        assert problem.path == ("peft", name) and problem.severity == "error"
+        assert (
+            f"peft.{name}: it looks into the bottlenecks of adapters, and method {method} has none" in problem.message
+        )
+    for method, options in (
+        ("bottleneck", {}),
+        ("head", {}),
+        ("composite", {"parts": [{"method": "task_lora"}, {"method": "low_rank"}]}),
+    ):
+        assert not check_peft(Peft.model_validate({"method": method, "options": options, name: value}))
+
+
 def test_what_is_trained_besides_may_be_said_by_words() -> None:
     model = MODELS["t5"]()
     attach(model, Peft(method="bottleneck", options={"reduction_factor": 4}, train=["norms", "relative_bias"]))
@@ -353,3 +388,24 @@ def test_what_is_trained_besides_may_be_said_by_words() -> None:
     }
     with pytest.raises(UsageError, match="no parameters that are batch_norms"):
         attach(MODELS["t5"](), Peft(train=["batch_norms"]))
+
+
+OURS_TOO: dict[str, dict[str, Any]] = {
+    "bottleneck": {"reduction_factor": 4.0},
+    "compacter": {"reduction_factor": 4.0, "hypercomplex_division": 2},
+    "prefix": {"prefix_len": 2, "mid_dim": 4},
+    "ladder": {"reduction_factor": 2.0},
+}
+
+
+@pytest.mark.parametrize("method", [*methods(), *OURS_TOO])
+def test_what_stands_beside_the_model_is_counted_apart(method: str) -> None:
+    """By where it is, so that a method of peft's whose parts have other names is none the less one."""
+    model = bert()
+    alone = sum(parameter.numel() for parameter in model.parameters())
+    attached = attach(model, Peft(method=method, options={**OPTIONS, **OURS_TOO}.get(method, {})))
+    found = count_groups(Parts(attached.model, Objective()))
+    trained, apart = found.groups["adapters"]
+    assert apart == found.total - alone
+    assert sum(total for name, (_, total) in found.groups.items() if name != "adapters") == alone
+    assert trained == found.trainable > 0

@@ -18,10 +18,12 @@ from peft import AutoPeftModelForSeq2SeqLM, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from safetensors.torch import load_file
 
 from quincunx.errors import UsageError
 from quincunx.tuners.methods import METHODS
 from quincunx.tuners.peft_plugin import MethodName, accept_tasks, config_class, register, tuner_class
+from quincunx.tuners.sites import plain
 from tiny_models import MODELS, inputs_for, output_of
 
 TASKS = ["colour", "shape"]
@@ -74,14 +76,22 @@ def test_what_is_overridden_is_still_there() -> None:
         "_replace_module": ["self", "parent", "child_name", "new_module", "child"],
         "_mark_only_adapters_as_trainable": ["self", "model"],
         "delete_adapter": ["self", "adapter_name"],
+        "set_adapter": ["self", "adapter_name", "inference_mode"],
+        "merge_adapter": ["self", "adapter_names", "safe_merge"],
+        "_check_merge_allowed": ["self"],
+        "_cast_adapter_dtype": ["self", "adapter_name", "autocast_adapter_dtype"],
         "_unload_and_optionally_merge": ["self", "merge"],
+        "__init__": ["self", "model", "peft_config", "adapter_name", "low_cpu_mem_usage"],
     }.items():
         found = list(inspect.signature(getattr(BaseTuner, name)).parameters)
         assert found[: len(arguments)] == arguments, name
-    for name in ("_get_adapter_state_dict", "_remove_adapter_name_from_key"):
+    for name in (
+        "_get_adapter_state_dict", "_remove_adapter_name_from_key", "_remap_adapter_state_dict_for_load",
+    ):  # fmt: skip
         assert isinstance(inspect.getattr_static(BaseTuner, name), classmethod), name
     assert isinstance(BaseTuner.uses_shared_state, bool) and isinstance(DUMMY_TARGET_MODULES, str)
-    assert {"adapter_layer_names", "merged_adapters", "active_adapters", "get_base_layer"} <= {*dir(BaseTunerLayer)}
+    used = {"adapter_layer_names", "merged_adapters", "active_adapters", "get_base_layer", "delete_adapter"}
+    assert {*used, "_active_adapter"} <= {*dir(BaseTunerLayer)}
 
 
 def bart(**options: Any) -> Any:
@@ -135,10 +145,57 @@ def test_two_adapters_at_once_and_one_after_the_other(tmp_path: Path) -> None:
     assert trained and all(".default." in name for name in trained)
 
 
-def test_adapters_with_other_tasks_are_refused() -> None:
+def test_adapters_with_other_tasks_are_refused_before_anything_is_put_in() -> None:
     model = bart(tasks=TASKS)
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     with pytest.raises(UsageError, match="give all of them the same tasks"):
-        model.add_adapter("second", config_class("bottleneck")(reduction_factor=4, tasks=["a", "b"]))
+        model.add_adapter("second", config_class("bottleneck")(reduction_factor=4, sites=["value"], tasks=["a", "b"]))
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == before
+    assert list(model.peft_config) == ["default"]
+
+
+def test_a_second_adapter_at_other_modules_keeps_the_names_of_what_is_trained(tmp_path: Path) -> None:
+    """Biases stand below other parts in a model with two adapters; a file has the names of one that stands alone."""
+    torch.manual_seed(0)
+    second = config_class("task_lora")(rank=2, sites=["feedforward"], biases="all")
+    alone: Any = get_peft_model(MODELS["bart"](), copy.deepcopy(second))
+    for parameter in alone.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1
+    expected = output_of(alone.eval(), inputs_for(MODELS["bart"]()))
+    alone.save_pretrained(str(tmp_path / "alone"))
+    model: Any = get_peft_model(MODELS["bart"](), config_class("task_lora")(rank=2, sites=["query", "feedforward"]))
+    model.load_adapter(str(tmp_path / "alone"), adapter_name="second", is_trainable=True)
+    model.set_adapter("second")
+    assert torch.equal(output_of(model.eval(), inputs_for(MODELS["bart"]())), expected)
+    trained = {plain(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    own = {plain(name) for name, parameter in alone.named_parameters() if parameter.requires_grad}
+    assert trained == {name.replace(".default.", ".second.") for name in own}
+    assert any(name.endswith("q_proj.bias") for name in own)
+    model.save_pretrained(str(tmp_path / "both"), selected_adapters=["second"])
+    found, written = (load_file(tmp_path / path / "adapter_model.safetensors") for path in ("both/second", "alone"))
+    assert found.keys() == written.keys()
+    assert all(torch.equal(found[name], each) for name, each in written.items())
+    model.set_adapter("default")
+    assert not any(parameter.requires_grad for name, parameter in model.named_parameters() if name.endswith("bias"))
+
+
+def test_an_adapter_that_holds_what_cannot_be_merged_is_merged_in_no_part() -> None:
+    parts = [{"method": "task_lora", "rank": 2}, {"method": "bottleneck", "reduction_factor": 4}]
+    model: Any = get_peft_model(MODELS["bart"](), config_class("composite")(parts=parts))
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    for merge in (model.merge_adapter, model.merge_and_unload):
+        with pytest.raises(UsageError, match="cannot be merged"):
+            merge()
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+def test_the_adapter_that_is_left_is_active_once_the_active_one_is_deleted() -> None:
+    model = bart()
+    model.add_adapter("second", config_class("bottleneck")(reduction_factor=2, sites=["value"]))
+    model.delete_adapter("default")
+    assert model.active_adapters == ["second"]
+    assert all(".second." in name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def test_weights_are_tied_and_grown_through_adapters() -> None:

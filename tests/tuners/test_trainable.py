@@ -10,7 +10,10 @@ import torch
 from torch import nn
 
 from bart_base import BASE, NORMS, bart_base
-from quincunx.errors import UsageError
+from quincunx.data.batch import Batch
+from quincunx.engine.objective import Summed
+from quincunx.engine.step import Step
+from quincunx.errors import RunError, UsageError
 from quincunx.tuners.adapter import inject
 from quincunx.tuners.bottleneck.config import BottleneckConfig
 from quincunx.tuners.bottleneck.model import place as place_bottleneck
@@ -30,6 +33,7 @@ from quincunx.tuners.trainable import (
     unfreeze,
 )
 from tiny_models import MODELS, inputs_for, output_of
+from toys import cpu, plan
 
 
 def llava() -> nn.Module:
@@ -250,6 +254,38 @@ def test_batch_norms_keep_their_statistics_whatever_mode_the_model_is_put_into(c
         torch.testing.assert_close(output_of(called, inputs), expected)
     assert not _moved(model, before)
     assert model.training and not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_batch_norms_that_keep_their_statistics_let_a_batch_be_cut() -> None:
+    """Which is asked of their modes, before the first pass."""
+    model: Any = MODELS["resnet"]().train()
+    pictures = inputs_for(model)["pixel_values"]
+    batch = Batch({"pixel_values": pictures}, torch.arange(4), [0, 1, 2, 3])
+    model.requires_grad_(False)
+    unfreeze(model, ["head"])
+    with pytest.raises(RunError, match="computes statistics over the batch"):
+        Step(model, Logits(), cpu(), plan(chunk_samples=1), seed=5).gradient(0, [batch])
+    held = freeze_batch_norm_statistics(model)
+    found: list[torch.Tensor] = []
+    for size in (None, 1, 3):
+        model.zero_grad()
+        step = Step(model.train(), Logits(), cpu(), plan(chunk_samples=size), seed=5)
+        step.gradient(0, [batch])
+        found.append(torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None]))
+    for each in found[1:]:
+        torch.testing.assert_close(each, found[0], rtol=1e-4, atol=1e-5)
+    held.release()
+    assert all(norm.training for norm in model.train().modules() if isinstance(norm, nn.BatchNorm2d))
+
+
+class Logits(Summed):
+    """Squares of what a classifier gives."""
+
+    def weights(self, batch: Batch) -> dict[str, float]:
+        return {"loss": float(len(batch))}
+
+    def loss(self, model: nn.Module, chunk: Batch) -> dict[str, torch.Tensor]:
+        return {"loss": output_of(model, chunk.tensors).square().sum()}
 
 
 def test_a_copy_keeps_them_too_and_they_can_be_let_go() -> None:

@@ -22,9 +22,7 @@ from quincunx.data.batch import Batch
 from quincunx.engine.experiment import Parts
 from quincunx.engine.objective import Represented, Summed
 from quincunx.nn.rows import attach_rows
-
-ADAPTERS = ("quincunx_", "lora_", "ia3_", "vera_", "boft_", "oft_", "hada_", "lokr_", "loha_")
-"""How the names of what adapters keep begin, in this package and in peft."""
+from quincunx.tuners.trainable import adapter_parameters
 
 
 def count_parameters(parts: Parts) -> dict[str, int]:
@@ -55,11 +53,12 @@ def count_groups(parts: Parts) -> Counted:
     groups: dict[str, list[int]] = {}
     seen: set[int] = set()
     for owner, module in (("", parts.model), ("objective", parts.objective)):
+        adapters = adapter_parameters(module)
         for name, parameter in module.named_parameters():
             if id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            group = groups.setdefault(_group(name, owner), [0, 0])
+            group = groups.setdefault("adapters" if name in adapters else _group(name, owner), [0, 0])
             group[0] += parameter.numel() if parameter.requires_grad else 0
             group[1] += parameter.numel()
     trainable, total = (sum(group[place] for group in groups.values()) for place in (0, 1))
@@ -68,8 +67,6 @@ def count_groups(parts: Parts) -> Counted:
 
 def _group(name: str, owner: str) -> str:
     words = [word for word in name.split(".") if word != "base_layer"]
-    if any(word.startswith(ADAPTERS) for word in words):
-        return "adapters"
     if owner:
         return owner
     deep = next((place for place, word in enumerate(words) if word.isdigit()), len(words) - 1)

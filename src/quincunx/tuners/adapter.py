@@ -6,7 +6,7 @@ A part is called in a module's place with that module to call: it may look at ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -83,21 +83,22 @@ class Placement:
     """What to say about it, in sentences."""
 
 
-class Site(nn.Module):
-    """A module with the part round it; attributes of the module are found on it."""
+class StandIn(nn.Module):
+    """What stands in a module's place, that module as its `base_layer`; attributes of the module are found on it."""
 
-    def __init__(self, base_layer: nn.Module, adapter: SiteAdapter) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        self.quincunx_tuned = adapter
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the part gives."""
-        return self.quincunx_tuned(self.base_layer, *args, **kwargs)
+    base_layer: nn.Module
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Give the module itself the weights that it is given from outside, as when they are tied anew."""
-        give(self, name, value)
+        inner = self.__dict__.get("_modules", {}).get("base_layer")
+        own = name == "base_layer" or name.startswith("quincunx_")
+        if isinstance(inner, nn.Module) and not own:
+            while isinstance(below := inner._modules.get("base_layer"), nn.Module):
+                inner = below
+            if isinstance(value, nn.Parameter) or name in inner._modules:
+                setattr(inner, name, value)
+                return
+        super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         """Look up what is not there in the module itself, as transformers asks Linear maps for their weights."""
@@ -109,14 +110,17 @@ class Site(nn.Module):
             return getattr(super().__getattr__("base_layer"), name)
 
 
-def give(site: nn.Module, name: str, value: Any) -> None:
-    """Set an attribute of what stands round a module: its parameters, and modules in it, are the module's own."""
-    inner = site.__dict__.get("_modules", {}).get("base_layer")
-    own = name == "base_layer" or name.startswith("quincunx_")
-    if isinstance(inner, nn.Module) and not own and (isinstance(value, nn.Parameter) or name in inner._modules):
-        setattr(inner, name, value)
-    else:
-        nn.Module.__setattr__(site, name, value)
+class Site(StandIn):
+    """A module with the part round it."""
+
+    def __init__(self, base_layer: nn.Module, adapter: SiteAdapter) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.quincunx_tuned = adapter
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the part gives."""
+        return self.quincunx_tuned(self.base_layer, *args, **kwargs)
 
 
 def inject(model: nn.Module, placement: Placement) -> nn.ModuleDict:
@@ -140,18 +144,42 @@ def inject(model: nn.Module, placement: Placement) -> nn.ModuleDict:
             Site(module, adapter).train(module.training),
         )
     for name in placement.trained:
-        model.get_parameter(wrapped_name(name, placement.adapters)).requires_grad_(True)
+        model.get_parameter(name_in(model, name)).requires_grad_(True)
     return placement.shared
 
 
-def wrapped_name(name: str, adapters: Mapping[str, SiteAdapter]) -> str:
-    """Return what a parameter is called once parts stand round modules: these keep their own below `base_layer`."""
+def wrapped_name(name: str, paths: Collection[str]) -> str:
+    """Return what a parameter is called once parts stand round modules: these keep their own below `base_layer`.
+
+    Args:
+        name: Of a parameter, or the path of a module, as in the model without parts.
+        paths: Of the modules that have parts round them, as in the model without parts.
+    """
     words = name.split(".")
     found: list[str] = []
     for place, word in enumerate(words):
         found.append(word)
-        if place < len(words) - 1 and ".".join(words[: place + 1]) in adapters:
+        if place < len(words) - 1 and ".".join(words[: place + 1]) in paths:
             found.append("base_layer")
+    return ".".join(found)
+
+
+def name_in(model: nn.Module, name: str) -> str:
+    """Return what a parameter (or module) is called in a model as it stands, whoever put parts round its modules.
+
+    Args:
+        model: The model.
+        name: The parameter's name with parts or without; of a module that has parts round it, what stands in its place
+            is meant.
+    """
+    found: list[str] = []
+    module: nn.Module | None = model
+    for word in _plain(name).split("."):
+        while module is not None and isinstance(inner := module._modules.get("base_layer"), nn.Module):
+            found.append("base_layer")
+            module = inner
+        found.append(word)
+        module = module._modules.get(word) if module is not None else None
     return ".".join(found)
 
 

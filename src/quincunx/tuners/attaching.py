@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -21,7 +21,15 @@ from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra, UsageError
 from quincunx.tuners.checked import ill_typed
 from quincunx.tuners.methods import METHODS
-from quincunx.tuners.trainable import WORDS, part_of, select
+from quincunx.tuners.residual import ResidualConfig
+from quincunx.tuners.trainable import (
+    WORDS,
+    Held,
+    freeze_batch_norm_statistics,
+    freeze_layer_norms,
+    part_of,
+    select,
+)
 
 PROMPTS = ("prefix_tuning", "prompt_tuning", "p_tuning")
 """Methods that put trained vectors before a text; they need peft's wrapper round the model."""
@@ -58,6 +66,15 @@ REFUSED: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ("prompt_tuning", "prompt_tuning_init"): (("TEXT",), "it would load a tokenizer of its own"),
 }
 """(method, option) -> the values that are refused (none: all), and why."""
+
+WITH_BOTTLENECK = tuple(name for name, method in METHODS.items() if issubclass(method.config, ResidualConfig))
+"""Methods whose adapters have a bottleneck."""
+
+FREEZES: Mapping[str, Callable[[nn.Module], Held]] = {
+    "batch_norms": freeze_batch_norm_statistics,
+    "layer_norms": freeze_layer_norms,
+}
+"""Word of `frozen_statistics` -> what puts such norms into evaluation mode for good."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +144,17 @@ def check_peft(section: Peft, document: Document | None = None, *, tasks: bool =
             _configure(section)
         except Exception as error:
             found.append(problem(f"{method} refuses these options: {_said(error)}", "", "options"))
-    return found
+    blind = [name for name in ("z_weight", "track_z") if getattr(section, name) and not _has_bottleneck(section)]
+    message = f"it looks into the bottlenecks of adapters, and method {method} has none"
+    remedy = f"leave it out, or take {', '.join(WITH_BOTTLENECK)}"
+    return found + [problem(f"peft.{name}: {message}", remedy, name) for name in blind]
+
+
+def _has_bottleneck(section: Peft) -> bool:
+    """Return whether some adapter of a method, or of a composite's parts, has a bottleneck."""
+    parts: Any = section.options.get("parts") if section.method == "composite" else None
+    methods = [part.get("method") for part in parts or () if isinstance(part, Mapping)]
+    return any(method in WITH_BOTTLENECK for method in (section.method, *methods))
 
 
 def attach(model: nn.Module, section: Peft, *, tasks: bool = False) -> Attached:
@@ -161,6 +188,7 @@ def attach(model: nn.Module, section: Peft, *, tasks: bool = False) -> Attached:
     total = sum(parameter.numel() for parameter in parameters)
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     notes.insert(0, _summary(section, modules, trainable, total))
+    notes += [_held(model, word) for word in section.frozen_statistics]
     return Attached(called, modules, trainable, total, virtual, tuple(notes))
 
 
@@ -209,6 +237,19 @@ def _surprises(model: nn.Module, modules: Sequence[str], linear: Sequence[str]) 
     if len(linear) > 1 and {*linear} <= {*modules}:
         found.append("every linear map of the model is adapted, its head too")
     return found
+
+
+def _held(model: nn.Module, word: str) -> str:
+    """Put norms of a model into evaluation mode for good, and return what to say about it."""
+    held = FREEZES[word](model)
+    kind = word.replace("_", " ")
+    if held.frozen:
+        return f"{len(held.frozen)} {kind} keep their statistics"
+    if held.without_effect:
+        why = f"the {len(held.without_effect)} {kind} of {type(model).__name__} have no statistics"
+    else:
+        why = f"{type(model).__name__} has no {kind}"
+    return f"peft.frozen_statistics: {word} changes nothing: {why}"
 
 
 def _prompted(model: nn.Module, section: Peft, notes: list[str]) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,11 @@ class TunerConfig:
 
     def __post_init__(self) -> None:
         """Check the options, and whatever a class beside this one checks; raises ValueError."""
+        if self.sites is not None and self.target_modules is not None:
+            raise ValueError("sites and target_modules both say which modules are adapted: leave one of them out")
+        for name in ("sites", "target_modules"):
+            if getattr(self, name) == []:
+                raise ValueError(f"{name} says which modules are adapted, found none: name some, or leave it out")
         beside = getattr(super(), "__post_init__", None)
         if beside is not None:
             beside()
@@ -34,6 +39,18 @@ class TunerConfig:
         """Whether several texts may be laid behind one another in one row: parts that look at a row as one example's
         would take them for one."""
         return not getattr(self, "tasks", ())
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise ValueError where a task is named twice."""
+    if len({*tasks}) < len(tasks):
+        raise ValueError(f"tasks names one twice: {', '.join(tasks)}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError where a probability of dropout is none, or drops everything."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
 
 
 @dataclass(frozen=True)

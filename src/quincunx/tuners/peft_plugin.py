@@ -8,7 +8,7 @@ and `tests/tuners/test_peft_compatibility.py` says when it no longer holds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -25,14 +25,16 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
-from quincunx.nn.routing import TaskContext, attach_tasks
-from quincunx.tuners.adapter import Placement, SiteAdapter, give, wrapped_name
+from quincunx.nn.routing import TaskContext, TaskRouted, attach_tasks
+from quincunx.tuners.adapter import Placement, SiteAdapter, StandIn, name_in, wrapped_name
 from quincunx.tuners.method import Method
 from quincunx.tuners.methods import METHODS
 from quincunx.tuners.sites import plain
 
 PREFIX = "quincunx_"
 """What attributes with trained parts begin with, on peft's layers and tuners."""
+BEFORE = "base_model.model."
+"""What names of a model's own weights begin with inside a `PeftModel`, and in peft's files."""
 
 
 class MethodName(str):
@@ -49,7 +51,7 @@ class MethodName(str):
         return str(self).upper()
 
 
-class PeftSite(nn.Module, BaseTunerLayer):
+class PeftSite(StandIn, BaseTunerLayer):
     """A module with the parts of one or more adapters round it."""
 
     adapter_layer_names = ("quincunx_tuned",)
@@ -86,7 +88,7 @@ class PeftSite(nn.Module, BaseTunerLayer):
         for name in names:
             if name in self.merged_adapters:
                 continue
-            weight, bias = self._changes(name)
+            weight, bias = self.changes(name)
             if safe_merge and not all(bool(change.isfinite().all()) for change in (weight, bias) if change is not None):
                 raise UsageError(f"adapter {name} holds numbers that are none: it was left unmerged")
             self._add(weight, bias, 1)
@@ -95,9 +97,10 @@ class PeftSite(nn.Module, BaseTunerLayer):
     def unmerge(self) -> None:
         """Take the changes out again."""
         while self.merged_adapters:
-            self._add(*self._changes(self.merged_adapters.pop()), -1)
+            self._add(*self.changes(self.merged_adapters.pop()), -1)
 
-    def _changes(self, name: str) -> tuple[Tensor, Tensor | None]:
+    def changes(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Return what an adapter adds to the weight and to the bias; UsageError where it is no such change."""
         adapter = self.quincunx_tuned[name]
         assert isinstance(adapter, SiteAdapter)
         with torch.no_grad():
@@ -112,19 +115,6 @@ class PeftSite(nn.Module, BaseTunerLayer):
                     base.bias = nn.Parameter(torch.zeros_like(bias), requires_grad=False)
                 base.bias.add_(bias.to(base.bias.dtype), alpha=sign)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Give the module itself the weights that it is given from outside, as when they are tied anew."""
-        give(self, name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        """Look up what is not there in the module itself."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "base_layer":
-                raise
-            return getattr(super().__getattr__("base_layer"), name)
-
 
 class Tuner(BaseTuner):
     """Puts the parts of one of this package's methods into a model; one subclass a method."""
@@ -136,7 +126,8 @@ class Tuner(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Put an adapter's parts into the model; raises UsageError where the method does not suit it."""
         config: Any = self.peft_config[adapter_name]
-        placement = self.method.place(model, config)
+        _check_tasks(model, config, adapter_name)
+        placement = self._place(model, config)
         if not hasattr(self, "quincunx_shared"):
             self._placements: dict[str, Placement] = {}
             self.quincunx_shared = nn.ModuleDict()
@@ -144,18 +135,21 @@ class Tuner(BaseTuner):
         self.notes = placement.notes
         if len(placement.shared):
             self.quincunx_shared[adapter_name] = placement.shared
-        config.trained = [wrapped_name(name, placement.adapters) for name in placement.trained]
+        config.trained = [plain(name) for name in placement.trained]
         inside = self._put_inside(model, config, adapter_name)
         wanted = config.target_modules
         if len(inside) == len(placement.adapters):  # nothing is left for peft, which would take that for a mistake
             config.target_modules = DUMMY_TARGET_MODULES
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         config.target_modules = wanted
-        self._route(model, config, adapter_name)
+        self._route(model, config)
+
+    def _place(self, model: nn.Module, config: Any) -> Placement:
+        return self.method.place(model, config)
 
     def _put_inside(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> list[str]:
         """Put parts into modules that have parts round them already, where peft does not look; return their paths."""
-        sites = [plain(path) for path, module in model.named_modules() if isinstance(module, PeftSite)]
+        sites = [plain(path) for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
         adapters = self._placements[adapter_name].adapters
         inside = [path for path in adapters if any(path.startswith(f"{site}.") for site in sites)]
         for path in inside:
@@ -171,7 +165,7 @@ class Tuner(BaseTuner):
         adapter_names: list[str] | None = None,
     ) -> Any:
         if merge:
-            self._check_merge_allowed()
+            self._check_merge_allowed(adapter_names)
         sites = [path for path, module in self.model.named_modules() if isinstance(module, PeftSite)]
         for path in reversed(sites):  # those inside others, which peft passes over, innermost first
             if any(path.startswith(f"{site}.") for site in sites):
@@ -180,6 +174,15 @@ class Tuner(BaseTuner):
                     target.merge(safe_merge=safe_merge, adapter_names=adapter_names)
                 self._replace_module(parent, name, target.get_base_layer(), target)
         return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
+
+    def _check_merge_allowed(self, adapter_names: list[str] | None = None) -> None:
+        """Raise UsageError where a part is no change of a weight, before any is merged."""
+        super()._check_merge_allowed()
+        for module in self.model.modules():
+            if isinstance(module, PeftSite):
+                for name in adapter_names or module.active_adapters:
+                    if name in module.quincunx_tuned and name not in module.merged_adapters:
+                        module.changes(name)
 
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict[str, Any]) -> PeftConfig:
         return peft_config
@@ -199,35 +202,26 @@ class Tuner(BaseTuner):
         current_key: str,
     ) -> None:
         adapter = self._placements[adapter_name].adapters[current_key]
+        adapter.requires_grad_(adapter_name in self.active_adapters)
         if isinstance(target, PeftSite):
             target.put(adapter_name, adapter)
             return
         site = PeftSite(target)
         site.put(adapter_name, adapter)
         site.train(target.training)
-        if adapter_name not in self.active_adapters:
-            site.requires_grad_(False)
         self._replace_module(parent, target_name, site, target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        if isinstance(parent, PeftSite):  # it stands for the module that has the child
-            parent = parent.get_base_layer()
         if isinstance(child, PeftSite) and new_module is child.get_base_layer():
             setattr(parent, child_name, new_module)  # itself again; peft would look for a weight that a block has not
             return
         super()._replace_module(parent, child_name, new_module, child)
 
-    def _route(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+    def _route(self, model: nn.Module, config: Any) -> None:
         context = attach_tasks(model, self.quincunx_shared)
         if context is None:
             return
-        names = tuple(getattr(config, "tasks", ()))
-        if names and context.names and context.names != names:
-            raise UsageError(
-                f"adapter {adapter_name} has the tasks {', '.join(names)}, those there are have "
-                f"{', '.join(context.names)}: give all of them the same tasks in the same order"
-            )
-        context.names = names or context.names
+        context.names = tuple(getattr(config, "tasks", ())) or context.names
         if not any(isinstance(hook, _TakesTasks) for hook in model._forward_pre_hooks.values()):
             model.register_forward_pre_hook(_TakesTasks(context), with_kwargs=True)
 
@@ -241,15 +235,32 @@ class Tuner(BaseTuner):
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
         super()._mark_only_adapters_as_trainable(model)
+        self._mark_own_as_trainable(model)
+
+    def _mark_own_as_trainable(self, model: nn.Module) -> None:
         for name in self.active_adapters:
             config: Any = self.peft_config[name]
             if not config.inference_mode:
                 for parameter in config.trained:
-                    model.get_parameter(parameter).requires_grad_(True)
+                    model.get_parameter(name_in(model, parameter)).requires_grad_(True)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make an adapter the active one; of the model itself what it trains is trained, what others train is not."""
+        super().set_adapter(adapter_name, inference_mode)
+        configs: dict[str, Any] = dict(self.peft_config)
+        for parameter in {name for config in configs.values() for name in config.trained}:
+            active = any(parameter in configs[name].trained for name in self.active_adapters if name in configs)
+            self.model.get_parameter(name_in(self.model, parameter)).requires_grad_(active and not inference_mode)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Delete an adapter, with what its parts share."""
+        """Delete an adapter, with what its parts share; where none is active then, the first of the others is."""
+        config: Any = self.peft_config.get(adapter_name)
         super().delete_adapter(adapter_name)
+        for parameter in config.trained:
+            self.model.get_parameter(name_in(self.model, parameter)).requires_grad_(False)
+        if self.peft_config and not self.active_adapters:
+            self.set_adapter(next(iter(self.peft_config)))
+        self._mark_own_as_trainable(self.model)
         self._placements.pop(adapter_name, None)
         if adapter_name in self.quincunx_shared:
             del self.quincunx_shared[adapter_name]
@@ -265,9 +276,13 @@ class Tuner(BaseTuner):
     ) -> dict[str, Tensor]:
         found = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
         own: Any = config
-        ends = (*own.trained, *batch_statistics(model))
-        kept = {key: value for key, value in state_dict.items() if key.removeprefix("base_model.model.") in ends}
-        return {**kept, **found}
+        kept = {*own.trained, *(plain(name) for name in batch_statistics(model))}
+        sites = sites_of(model, adapter_name)
+        return {
+            alone(key, sites): value
+            for key, value in state_dict.items()
+            if (key in found and PREFIX in key) or plain(key.removeprefix(BEFORE)) in kept
+        }
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
@@ -276,11 +291,49 @@ class Tuner(BaseTuner):
             key = key.replace(f"{attribute}.{adapter_name}.", f"{attribute}.", 1)
         return key
 
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        # other adapters of the model may stand where those that the file was written beside did not
+        there = {
+            alone(cls._remove_adapter_name_from_key(key, adapter_name), ()).removeprefix(BEFORE): key
+            for key in model.state_dict()
+        }
+        return {there.get(alone(key, ()).removeprefix(BEFORE), key): value for key, value in state_dict.items()}
+
+
+def sites_of(model: nn.Module, adapter_name: str) -> set[str]:
+    """Return the paths of the modules that parts of an adapter stand round, as they were without any parts."""
+    return {
+        plain(path)
+        for path, module in model.named_modules()
+        if isinstance(module, PeftSite) and adapter_name in module.quincunx_tuned
+    }
+
+
+def alone(key: str, sites: Collection[str]) -> str:
+    """Return the name of a weight in a model where parts stand round these modules alone."""
+    head, attribute, rest = key.partition(".quincunx_tuned.")
+    return f"{wrapped_name(plain(head), sites)}{attribute}{rest}"
+
+
+def _check_tasks(model: nn.Module, config: Any, adapter_name: str) -> None:
+    """Raise UsageError where an adapter's tasks are others than those that the model's adapters have."""
+    names = tuple(getattr(config, "tasks", ()))
+    routed = (module for module in model.modules() if isinstance(module, TaskRouted))
+    there = next((module.context.names for module in routed if module.context and module.context.names), ())
+    if names and there and there != names:
+        raise UsageError(
+            f"adapter {adapter_name} has the tasks {', '.join(names)}, those there are have {', '.join(there)}: "
+            "give all of them the same tasks in the same order"
+        )
+
 
 def _modules_at(model: nn.Module, path: str) -> tuple[nn.Module, Any, str]:
-    """Return the module that a path is in, the one that it names, and its name there."""
-    parent, _, name = path.rpartition(".")
-    return model.get_submodule(parent), model.get_submodule(path), name
+    """Return the module that a path is in, what stands in the place that it names, and its name there."""
+    parent, _, name = name_in(model, path).rpartition(".")
+    return model.get_submodule(parent), model.get_submodule(parent)._modules[name], name
 
 
 class _TakesTasks:
@@ -346,10 +399,14 @@ def config_class(name: str) -> type[Any]:
 @cache
 def tuner_class(name: str) -> type[Tuner]:
     """Return the tuner of a method."""
+    from quincunx.tuners.composite.tuner import CompositeTuner  # it is made of this file's
+
     method = METHODS[name]
-    return type(
-        f"{name.title().replace('_', '')}Tuner", (Tuner,), {"method": method, "uses_shared_state": method.shares}
+    base: type[Tuner] = CompositeTuner if name == "composite" else Tuner
+    made: Any = type(
+        f"{name.title().replace('_', '')}Tuner", (base,), {"method": method, "uses_shared_state": method.shares}
     )
+    return made
 
 
 def accept_tasks(model: Any) -> Any:

@@ -7,13 +7,16 @@ N adapters, B rows, P positions of all passes, R width of a bottleneck.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
 from quincunx.errors import UsageError
+
+Watcher = Callable[[Tensor], None]
+"""Is handed the mean squares over the width of each pass, `[B]` or `[B, ..., positions]`."""
 
 
 class Kept:
@@ -27,12 +30,19 @@ class Kept:
         """Whether passes are kept."""
         self.passes: list[Tensor] = []
         """Of each pass the mean square over the width `[B, positions]`: so a bottleneck's numbers need not be kept."""
+        self.watcher: Watcher | None = None
+        """Is told of passes in training mode; nothing is kept for it here."""
 
-    def keep(self, z: Tensor) -> None:
-        """Note what a bottleneck holds `[B, ..., R]`, if passes are kept."""
+    def keep(self, z: Tensor, training: bool = False) -> None:
+        """Note what a bottleneck holds `[B, ..., R]`, if passes are kept, or watched; `training` is its mode."""
+        watched = training and self.watcher is not None
+        if not (self.on or watched):
+            return
+        square = z.to(torch.promote_types(z.dtype, torch.float32)).square().mean(-1)
         if self.on:
-            square = z.to(torch.promote_types(z.dtype, torch.float32)).square()
-            self.passes.append(square.mean(-1).reshape(len(z), -1))
+            self.passes.append(square.reshape(len(z), -1))
+        if watched and self.watcher is not None:
+            self.watcher(square)
 
     def __reduce__(self) -> tuple[type[Kept], tuple[bool]]:
         return Kept, (self.on,)
@@ -46,12 +56,7 @@ def track(model: nn.Module, on: bool = True) -> None:
     Raises:
         UsageError: It is to be turned on, and the model has no adapter with a bottleneck.
     """
-    found = dict(_holders(model))
-    if on and not found:
-        raise UsageError(
-            f"{type(model).__name__} has no adapter with a bottleneck, so there is no z to track: it takes bottleneck, "
-            "low_rank, compacter or hyperformer"
-        )
+    found = some_holders(model) if on else dict(holders(model))
     for kept in found.values():
         kept.on = on
         kept.passes.clear()
@@ -59,7 +64,7 @@ def track(model: nn.Module, on: bool = True) -> None:
 
 def clear(model: nn.Module) -> None:
     """Forget what was kept; to be called before each forward pass (or generation) that is to be looked at."""
-    for _, kept in _holders(model):
+    for _, kept in holders(model):
         kept.passes.clear()
 
 
@@ -116,7 +121,19 @@ def _with_gradient(total: Tensor) -> Tensor:
     return total
 
 
-def _holders(model: nn.Module) -> Iterator[tuple[str, Kept]]:
+def some_holders(model: nn.Module) -> dict[str, Kept]:
+    """Return where adapters with a bottleneck keep what it holds, by their paths; UsageError where there are none."""
+    found = dict(holders(model))
+    if not found:
+        raise UsageError(
+            f"{type(model).__name__} has no adapter with a bottleneck, so there is no z to track: it takes bottleneck, "
+            "low_rank, compacter, hyperformer or head"
+        )
+    return found
+
+
+def holders(model: nn.Module) -> Iterator[tuple[str, Kept]]:
+    """Yield the path of each adapter with a bottleneck, and where it keeps what that holds."""
     for path, module in model.named_modules():
         if isinstance(kept := module.__dict__.get("z"), Kept):
             yield path.replace(".quincunx_tuned", "").removeprefix("base_model.model."), kept
@@ -124,10 +141,10 @@ def _holders(model: nn.Module) -> Iterator[tuple[str, Kept]]:
 
 def _row_means(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """Return path -> the mean of z squared of each row `[B]`."""
-    holders = list(_holders(model))
-    found = {path: _row_mean(path, kept, masks or {}) for path, kept in holders if kept.passes}
+    every = list(holders(model))
+    found = {path: _row_mean(path, kept, masks or {}) for path, kept in every if kept.passes}
     if not found:
-        how = "call the model first" if any(kept.on for _, kept in holders) else "call track(model) before the model"
+        how = "call the model first" if any(kept.on for _, kept in every) else "call track(model) before the model"
         raise UsageError(f"no adapter of {type(model).__name__} kept what its bottleneck held: {how}")
     for pattern in masks or ():
         if not any(fnmatchcase(path, pattern) for path in found):

@@ -8,7 +8,7 @@ B examples, S positions, D width, R width of the bottleneck, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -21,7 +21,7 @@ from torch.nn import functional
 from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Call, Chain, Placement, SiteAdapter
 from quincunx.tuners.gates import GRANULARITIES, Granularity, make_gate
-from quincunx.tuners.method import TunerConfig
+from quincunx.tuners.method import TunerConfig, check_dropout, check_tasks
 from quincunx.tuners.regulariser import Kept
 from quincunx.tuners.sites import (
     ATTENTION,
@@ -62,7 +62,7 @@ class ResidualConfig(TunerConfig):
     reduction_factor: float = 16.0
     """The bottleneck is the width divided by this, rounded down."""
     reduction_factors: dict[str, float] = field(default_factory=dict[str, float])
-    """Others, by a layer's number (as text) or a pattern of full paths."""
+    """Others, by a layer's number (as text) or a pattern of full paths; where several fit, the last one counts."""
     activation: Literal["gelu", "gelu_new", "relu", "silu", "tanh", "identity"] = "gelu_new"
     """Between the two maps."""
     norm_before: bool = False
@@ -102,10 +102,8 @@ class ResidualConfig(TunerConfig):
                 raise ValueError(f"a reduction factor must be above 0, found {value}")
         if (self.share_down or self.share_up) and len(self.tasks) < 2:
             raise ValueError("share_down and share_up tie what tasks have of their own: name at least two tasks")
-        if len({*self.tasks}) < len(self.tasks):
-            raise ValueError(f"tasks names one twice: {', '.join(self.tasks)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, found {self.dropout}")
+        check_tasks(self.tasks)
+        check_dropout(self.dropout)
         self._check_gate()
 
     def _check_gate(self) -> None:
@@ -225,7 +223,7 @@ class ResidualAdapter(SiteAdapter):
         """Return what is added `[B, S, D]`, a gate left out, for the adapter's input."""
         hidden = x if self.norm_before is None else self.norm_before(x)
         hidden = self._activation(self.down(hidden))
-        self.z.keep(hidden)
+        self.z.keep(hidden, self.training)
         added = self.up(self.dropout(hidden))
         if self.norm_after is not None:
             added = self.norm_after(added)
@@ -233,11 +231,16 @@ class ResidualAdapter(SiteAdapter):
 
 
 def place_residual(model: nn.Module, config: ResidualConfig, linear: Linear) -> Placement:
-    """Return the placement of adapters with a bottleneck, their linear maps made by a function."""
+    """Return the placement of adapters with a bottleneck, their linear maps made by a function.
+
+    Raises:
+        UsageError: An option names nothing that is adapted, or does not suit a module.
+    """
     found = find_sites(
         model, config.sites or (ATTENTION, CROSS, FEEDFORWARD), patterns=config.target_modules,
         leave_out=config.leave_out,
     )  # fmt: skip
+    _check_factors(found, config)
     placement = Placement(notes=(describe(found),))
     for site in found:
         module = model.get_submodule(site.path)
@@ -294,9 +297,24 @@ def bottleneck_of(width: int, site: Found, config: ResidualConfig) -> int:
     """Return the width of the bottleneck at a site; UsageError where nothing of it is left."""
     factor = config.reduction_factor
     for key, value in config.reduction_factors.items():
-        if key == str(site.layer) or fnmatchcase(site.path, key):
+        if _names(key, site):
             factor = value
     bottleneck = int(width / factor)
     if bottleneck < 1:
         raise UsageError(f"{site.path} is {width} wide: a reduction factor of {factor:g} leaves nothing of it")
     return bottleneck
+
+
+def _names(key: str, site: Found) -> bool:
+    """Return whether a key of `reduction_factors` means a site."""
+    return key == str(site.layer) or fnmatchcase(site.path, key)
+
+
+def _check_factors(found: Sequence[Found], config: ResidualConfig) -> None:
+    for key in config.reduction_factors:
+        if not any(_names(key, site) for site in found):
+            layers = ", ".join(str(layer) for layer in sorted({site.layer for site in found}))
+            raise UsageError(
+                f"reduction_factors names {key!r}, and no adapter goes there: their layers are {layers}, their modules "
+                f"such as {found[0].path} (* for anything)"
+            )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -226,6 +227,16 @@ def _matches(name: str, rule: str) -> bool:
     return any(fnmatchcase(".".join(words[:end]), rule) for end in range(len(words), 0, -1))
 
 
+def adapter_parameters(model: nn.Module) -> set[str]:
+    """Return the names of the parameters in a model that are no part of the model itself.
+
+    They are known by where they are, whatever they are called: beside a module that something stands round, or in what
+    adapters share.
+    """
+    own = _own(model)
+    return {name for name, _ in model.named_parameters() if name not in own}
+
+
 def _own(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return a model's parameters by name, without those of adapters; what is shared stands under its first name."""
     parts = {path for path, _ in _modules(model)}
@@ -233,15 +244,30 @@ def _own(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _modules(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield a model's own modules, passing over what stands round them."""
-    if "base_layer" in model._modules:
-        children = [("base_layer", model._modules["base_layer"])]
+    """Yield a model's own modules, passing over what stands round them and round the whole."""
+    inner = _inner(model)
+    if inner is not None:
+        children = [(inner, model._modules[inner])]
     else:
         yield path, model
         children = [(name, child) for name, child in model._modules.items() if not name.startswith("quincunx_")]
     for name, child in children:
         if child is not None:
             yield from _modules(child, f"{path}.{name}" if path else name)
+
+
+def _inner(module: nn.Module) -> str | None:
+    """Return under which name a module holds the one that it stands round; None where it stands round none."""
+    there, kind = module._modules, type(module)
+    if "base_layer" in there:
+        return "base_layer"
+    if "original_module" in there and "modules_to_save" in there:  # peft's copies of whole modules
+        return "original_module"
+    if "base_model" in there and hasattr(kind, "get_base_model"):  # peft's model, with its prompts
+        return "base_model"
+    if "model" in there and hasattr(kind, "inject_adapter"):  # peft's tuner, with what its layers share
+        return "model"
+    return None
 
 
 def _of_modules(model: nn.Module, wanted: Callable[[nn.Module], bool]) -> set[str]:
@@ -361,18 +387,19 @@ class Held:
     """Those whose running statistics no longer change."""
     without_effect: tuple[str, ...]
     """Those that have no statistics that could change: nothing is another for them."""
-    _handles: tuple[RemovableHandle, ...] = field(default=(), repr=False)
+    _handles: tuple[tuple[nn.Module, RemovableHandle], ...] = field(default=(), repr=False)
 
     def release(self) -> None:
         """Let them follow the model's mode again, from the next call of `train()` on."""
-        for handle in self._handles:
+        for module, handle in self._handles:
             handle.remove()
+            del module.train
 
 
 def freeze_batch_norm_statistics(model: nn.Module) -> Held:
     """Keep the running statistics of a model's batch norms, those of adapters left out; their weights may be trained.
 
-    A norm puts itself back into eval mode when it is called, so a later `train()` changes nothing.
+    A later `train()` changes nothing: a norm does not follow it, and puts itself back into eval mode when it is called.
     """
     return _hold(model, is_batch_norm)
 
@@ -385,7 +412,7 @@ def freeze_layer_norms(model: nn.Module) -> Held:
 def _hold(model: nn.Module, wanted: Callable[[nn.Module], bool]) -> Held:
     frozen: list[str] = []
     without: list[str] = []
-    handles: list[RemovableHandle] = []
+    handles: list[tuple[nn.Module, RemovableHandle]] = []
     for path, module in _modules(model):
         if not wanted(module):
             continue
@@ -393,8 +420,13 @@ def _hold(model: nn.Module, wanted: Callable[[nn.Module], bool]) -> Held:
         (frozen if changes else without).append(path)
         module.eval()
         if _stay_in_eval not in module._forward_pre_hooks.values():
-            handles.append(module.register_forward_pre_hook(_stay_in_eval))
+            handles.append((module, module.register_forward_pre_hook(_stay_in_eval)))
+            setattr(module, "train", partial(_remain, module))  # noqa: B010 - what looks at modes before a pass sees it
     return Held(tuple(frozen), tuple(without), tuple(handles))
+
+
+def _remain(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
 
 
 def _stay_in_eval(module: nn.Module, args: object) -> None:

@@ -13,7 +13,7 @@ from quincunx import Encoder, Run, evaluate, train
 from quincunx.config.document import ConfigError
 from quincunx.errors import UsageError
 from quincunx.exporting import export_run
-from recipes.retrieval.collections_made import config_of, write_collection
+from recipes.retrieval.collections_made import config_of
 
 pytest.importorskip("peft")
 
@@ -33,16 +33,6 @@ SEVERAL: dict[str, Any] = {
     },
 }
 LORA: dict[str, Any] = {"method": "task_lora", "options": {"rank": 4, "alpha": 8}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_collection(tmp_path_factory.mktemp("collection") / "data")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +109,7 @@ def test_what_can_be_merged_leaves_and_what_cannot_says_so(start: Run, data: Pat
     [
         ({"method": "compakter"}, "there is no method compakter, here or in peft"),
         ({"method": "compacter", "options": {"hypercomplex_divison": 2}}, "did you mean hypercomplex_division"),
-        ({"method": "composite", "options": {"parts": [{"method": "lora"}]}}, r"parts\[0\]: there is no method lora"),
+        ({"method": "composite", "options": {"parts": [{"method": "lorra"}]}}, r"parts\[0\]: there is no method lorra"),
         (
             {"method": "composite", "options": {"parts": [{"method": "bottleneck", "tasks": ["a", "b"]}]}},
             "examples belong to no task here",

@@ -22,16 +22,6 @@ from toys import cpu
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_collection(tmp_path_factory.mktemp("collection") / "data")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A bi-encoder, trained as the config says."""
     return train(config_of(data, tmp_path_factory.mktemp("run") / "bi", cache))

@@ -73,7 +73,11 @@ def test_one_file_holds_the_parts_and_what_is_trained_besides(tmp_path: Path) ->
     [
         ({}, "name at least one method"),
         ({"parts": [{"rank": 2}]}, r"parts\[0\] has no method"),
-        ({"parts": [LORA, {"method": "botleneck"}]}, r"parts\[1\]: there is no method botleneck here; did you mean"),
+        ({"parts": ["lora"]}, r"parts\[0\] must be a mapping with method and its options, found 'lora'"),
+        (
+            {"parts": [LORA, {"method": "botleneck"}]},
+            r"parts\[1\]: there is no method botleneck here or in peft; did you mean bottleneck",
+        ),
         ({"parts": [{"method": "composite"}]}, "no method composite here"),
         ({"parts": [{**LORA, "rnk": 2}]}, r"parts\[0\]: task_lora has no option rnk; did you mean rank"),
         ({"parts": [{**LORA, "rank": "2"}]}, r"parts\[0\]\.rank: .*found '2'"),

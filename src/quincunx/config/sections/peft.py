@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from quincunx.config.schema import AnyCase, Section, unless
+from quincunx.config.schema import AnyCase, Section, When, lookup, unless
+
+ATTACHED = When(
+    "peft.method or peft.train is set",
+    lambda config: lookup(config, "peft.method") is not None or lookup(config, "peft.train") is not None,
+    ("peft.method", "peft.train"),
+)
+"""Something of the model is left as it is."""
 
 
 class Peft(Section):
@@ -24,3 +31,14 @@ class Peft(Section):
     anything: `[embeddings, "*.LayerNorm.*"]`, or by words where the model has nothing of that name: `norms`, `biases`,
     `batch_norms`, `head`, `embeddings`, `last_layer`, `language_model`, `vision`, `vision_last_layer`, `connector`,
     `relative_bias`. Unset: none besides adapters; all where there is no method either."""
+    z_weight: Annotated[float, unless("peft.method", None)] = Field(default=0.0, ge=0)
+    """Factor of a further term of the loss, the z-regulariser: what the bottlenecks of adapters hold, squared; the mean
+    over a text's tokens, over texts, over adapters. Those of `bottleneck`, `low_rank`, `compacter`, `hyperformer` and
+    `head` have one. 0: no such term."""
+    track_z: Annotated[bool, unless("peft.method", None)] = False
+    """Log that mean for each adapter while training, as `z/<path of the adapter>`, and over all of them as `z`."""
+    frozen_statistics: Annotated[list[Literal["batch_norms", "layer_norms"]], ATTACHED] = Field(
+        default_factory=list[Literal["batch_norms", "layer_norms"]]
+    )
+    """Norms of the model that stay in evaluation mode while it is trained, so that they keep their running statistics:
+    `batch_norms`; `layer_norms` have none, and nothing changes. `train` says whether their weights are trained."""

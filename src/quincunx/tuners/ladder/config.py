@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from quincunx.tuners.method import TunerConfig
+from quincunx.tuners.method import TunerConfig, check_dropout
 from quincunx.tuners.residual import ACTIVATIONS
 
 KINDS = ("float32", "float16", "bfloat16")
@@ -46,9 +46,7 @@ class LadderConfig(TunerConfig):
     """How large the files of the folder may grow together, in GiB; what has no room is computed each time."""
 
     def __post_init__(self) -> None:
-        parent = getattr(super(), "__post_init__", None)
-        if parent is not None:
-            parent()
+        super().__post_init__()
         if self.sites is not None:
             raise ValueError("a ladder stands beside whole layers: name stacks in target_modules, and leave sites out")
         for name, value, known in (
@@ -65,8 +63,7 @@ class LadderConfig(TunerConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, found {value}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, found {self.dropout}")
+        check_dropout(self.dropout)
         if self.cache is None and (self.cache_dtype != "float32" or self.cache_limit is not None):
             raise ValueError("cache_dtype and cache_limit say how states are kept: name a folder in cache as well")
         if self.cache_limit is not None and not self.cache_limit > 0:

@@ -48,6 +48,7 @@ def place(model: nn.Module, config: LadderConfig) -> Placement:
     modules = modules_of(model)
     found = find_stacks(model)
     stacks = _chosen(found, model, config)
+    _check_left_out(stacks, config)
     noted = {stack.path: _noted(stack, config) for stack in stacks}
     decoder = next((stack for stack in stacks if stack.memory_width is not None), None)
     encoder = _encoder_of(decoder, stacks) if decoder is not None else None
@@ -160,16 +161,28 @@ def _chosen(stacks: list[Stack], model: nn.Module, config: LadderConfig) -> list
 def _noted(stack: Stack, config: LadderConfig) -> tuple[int, ...]:
     """Return the layers beside which a block stands."""
     count = len(stack.layers)
-    left: set[int] = set()
-    for what in config.leave_out:
-        if isinstance(what, str):
-            left |= {number for number, path in enumerate(stack.layers) if fnmatchcase(path, what)}
-        else:
-            left.add(what if what >= 0 else count + what)
+    left = {number for what in config.leave_out for number in _left_out(stack, what)}
     found = tuple(n for n in range(count) if (count - 1 - n) % config.every == 0 and n not in left)
     if not found:
         raise UsageError(f"leave_out and every leave no layer of {stack.path or 'the model'} for a ladder")
     return found
+
+
+def _left_out(stack: Stack, what: int | str) -> set[int]:
+    """Return the layers of a stack that an entry of `leave_out` means."""
+    count = len(stack.layers)
+    if isinstance(what, str):
+        return {number for number, path in enumerate(stack.layers) if fnmatchcase(path, what)}
+    return {what % count} if -count <= what < count else set()
+
+
+def _check_left_out(stacks: list[Stack], config: LadderConfig) -> None:
+    for what in config.leave_out:
+        if not any(_left_out(stack, what) for stack in stacks):
+            raise UsageError(
+                f"leave_out names {what!r}, and there is no such layer: {stacks[0].path or 'the model'} has "
+                f"{len(stacks[0].layers)}, the first of them {stacks[0].layers[0]}"
+            )
 
 
 def _encoder_of(decoder: Stack, stacks: list[Stack]) -> Stack | None:

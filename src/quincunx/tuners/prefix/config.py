@@ -34,19 +34,14 @@ class PrefixConfig(TunerConfig):
     """Names of tasks that have a prefix of their own, maps and gates included; none: the same for everything."""
 
     def __post_init__(self) -> None:
-        parent = getattr(super(), "__post_init__", None)
-        if parent is not None:
-            parent()
+        super().__post_init__()
         if self.form not in get_args(Form):
             raise ValueError(f"form must be gated or joint, found {self.form!r}")
         if self.prefix_len < 1:
             raise ValueError(f"prefix_len must be above 0, found {self.prefix_len}")
         unknown = [word for word in self.sites or () if word not in (ATTENTION, CROSS)]
-        if unknown or self.sites == []:
-            found = repr(unknown[0]) if unknown else "none"
-            raise ValueError(f"a prefix stands in {ATTENTION} or {CROSS}: sites may name these, found {found}")
-        if self.sites is not None and self.target_modules is not None:
-            raise ValueError("sites and target_modules both say where a prefix stands: leave one of them out")
+        if unknown:
+            raise ValueError(f"a prefix stands in {ATTENTION} or {CROSS}: sites may name these, found {unknown[0]!r}")
         check_vectors(self.mid_dim, self.std, self.tasks)
 
     @property

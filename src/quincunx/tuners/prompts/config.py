@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from quincunx.tuners.method import TunerConfig
+from quincunx.tuners.method import TunerConfig, check_tasks
 
 
 @dataclass
@@ -24,9 +24,7 @@ class PromptsConfig(TunerConfig):
     """Names of tasks that have prompts of their own, maps included; none: the same prompts for everything."""
 
     def __post_init__(self) -> None:
-        parent = getattr(super(), "__post_init__", None)
-        if parent is not None:
-            parent()
+        super().__post_init__()
         if self.sites is not None or self.leave_out:
             raise ValueError(
                 "prompts stand before a whole encoder or decoder: leave sites and leave_out out, and choose by "
@@ -52,5 +50,4 @@ def check_vectors(mid_dim: int | None, std: float, tasks: list[str]) -> None:
         raise ValueError(f"mid_dim must be above 0, or 0 for no maps, found {mid_dim}")
     if not std > 0:
         raise ValueError(f"std must be above 0, found {std}")
-    if len({*tasks}) < len(tasks):
-        raise ValueError(f"tasks names one twice: {', '.join(tasks)}")
+    check_tasks(tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from quincunx.tuners.method import TunerConfig
+from quincunx.tuners.method import TunerConfig, check_dropout, check_tasks
 
 
 @dataclass
@@ -32,12 +32,10 @@ class TaskLoraConfig(TunerConfig):
             raise ValueError(f"rank must be at least 1, found {self.rank}")
         if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, found {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, found {self.dropout}")
+        check_dropout(self.dropout)
         if self.biases not in ("none", "all"):
             raise ValueError(f"biases must be none or all, found {self.biases!r}")
-        if len({*self.tasks}) < len(self.tasks):
-            raise ValueError(f"tasks names one twice: {', '.join(self.tasks)}")
+        check_tasks(self.tasks)
 
     @property
     def scale(self) -> float:

@@ -28,6 +28,7 @@ from quincunx.recipes.compression.model.layout import BRANCHES, Tokens, after, n
 from quincunx.recipes.compression.model.new_tokens import NewTokens
 from quincunx.recipes.compression.model.readout import Projection, layer_number
 from quincunx.recipes.compression.model.segments import compress_segments
+from quincunx.tuners.positions import Teller
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +40,7 @@ OWN_POSITIONS = ("model", "rope")
 """Kinds of positions that the backbone makes of `position_ids` itself."""
 
 
-class Compressor(nn.Module):
+class Compressor(Teller):
     """The backbone with what compression adds to it.
 
     Args:
@@ -235,7 +236,8 @@ class Compressor(nn.Module):
             embedded = embedded + self.position_table(tokens.positions, salt).to(embedded.dtype)
         base: Any = self.backbone.base_model
         first = len(whole) - len(tokens)
-        with self._narrowed(whole, first, unread, embedded.dtype, sight or self.sight):
+        narrowed = self._narrowed(whole, first, unread, embedded.dtype, sight or self.sight)
+        with narrowed, self.telling(tokens.seen):
             return base(
                 inputs_embeds=embedded,
                 **self._who_sees_whom(whole, first, embedded, sight or self.sight),

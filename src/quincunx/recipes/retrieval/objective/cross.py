@@ -81,6 +81,10 @@ class CrossEncoding(Summed):
             return {"loss": float(positive.sum())}
         return {"loss": float((positive.sum(1) * negative.sum(1)).sum())}
 
+    def texts(self, batch: Batch) -> int:
+        """Return how many pairs the model reads."""
+        return int(batch["mask"].sum())
+
     def loss(self, model: nn.Module, chunk: Batch) -> dict[str, Tensor]:
         """Return the sum over what `weights` counts; the model is a `CrossEncoder`."""
         pairs = pairs_of(chunk, model.padding)  # pyright: ignore[reportArgumentType]

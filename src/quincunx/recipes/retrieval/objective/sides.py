@@ -9,23 +9,25 @@ from torch.nn import functional
 from quincunx.data.batch import Batch
 
 
-def joined(first: Batch, second: Batch) -> Batch:
-    """Return the rows of one batch and then of another as one batch, `rows` counted on.
+def joined(query: Batch, document: Batch) -> Batch:
+    """Return the rows of queries and then of documents as one batch, `rows` counted on.
 
-    Tensors are padded with zeros to the longer side; both sides have the same tensors.
+    Tensors are padded with zeros to the longer side; both sides have the same tensors. Ids get their side's name before
+    them: a query and a document of one id are two texts, to whatever keeps something of each.
     """
     tensors: dict[str, Tensor] = {}
-    for name in first.tensors:
-        both = [first[name], second[name]]
-        if name in first.padded:
+    for name in query.tensors:
+        both = [query[name], document[name]]
+        if name in query.padded:
             width = max(side.shape[1] for side in both)
             both = [functional.pad(side, (0, width - side.shape[1])) for side in both]
         tensors[name] = torch.cat(both)
-    assert first.lengths is not None
-    assert second.lengths is not None
-    rows = torch.arange(len(first) + len(second), device=first.rows.device)
-    lengths = torch.cat([first.lengths, second.lengths])
-    return Batch(tensors, rows, [*first.ids, *second.ids], lengths, first.padded)
+    assert query.lengths is not None
+    assert document.lengths is not None
+    rows = torch.arange(len(query) + len(document), device=query.rows.device)
+    lengths = torch.cat([query.lengths, document.lengths])
+    ids = [*(f"query:{each}" for each in query.ids), *(f"document:{each}" for each in document.ids)]
+    return Batch(tensors, rows, ids, lengths, query.padded)
 
 
 def with_ruler(batch: Batch) -> Batch:

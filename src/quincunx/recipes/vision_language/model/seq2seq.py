@@ -20,6 +20,7 @@ from quincunx.recipes.vision_language.model.downsample import Downsample
 from quincunx.recipes.vision_language.model.joint import Encoded, JointEncoder, JointOptions
 from quincunx.recipes.vision_language.model.rows import Rows, make_rows
 from quincunx.recipes.vision_language.model.visual import VisualEmbedding
+from quincunx.tuners.positions import Teller
 
 INPUTS = (
     "input_ids", "attention_mask", "features", "pixels", "boxes", "visual_mask", "image_ids", "object_ids",
@@ -27,7 +28,7 @@ INPUTS = (
 """The tensors of a batch that the encoder reads."""
 
 
-class VisionLanguageModel(nn.Module):
+class VisionLanguageModel(Teller):
     """A backbone with eyes.
 
     Args:
@@ -125,12 +126,14 @@ class VisionLanguageModel(nn.Module):
                 image_ids=image_ids, object_ids=object_ids,
             )  # fmt: skip
         given = decoder_input_ids if labels is None else self.shift(labels)
-        found: Any = self.language_model(
-            encoder_outputs=_outputs(encoded.states),
-            attention_mask=encoded.mask,
-            decoder_input_ids=given,
-            use_cache=False,
-        )
+        # the decoder needs no mask for this, for nothing that counts looks at padding behind it
+        with self.telling(None if labels is None else labels != -100):
+            found: Any = self.language_model(
+                encoder_outputs=_outputs(encoded.states),
+                attention_mask=encoded.mask,
+                decoder_input_ids=given,
+                use_cache=False,
+            )
         return found.logits
 
     def encode(
