@@ -205,9 +205,9 @@ def _schedule(plan: Plan, config: Any) -> str:
     if kind is None:
         return f"{lookup(config, 'schedule.target')}"
     if kind in ("linear", "cos"):
-        return (
-            f"{kind}, {config.schedule.warmup:,} updates of warm-up, 1/{config.schedule.final_div_factor:g} at the end"
-        )
+        course = config.schedule.course(plan.total_updates)
+        end = "zero after the last one" if course.past_end else f"1/{course.final_div_factor:g} at the end"
+        return f"{kind}, {course.warmup:,} updates of warm-up, {end}"
     return f"{kind}, times {config.schedule.decay:g} per epoch" if kind == "exp_decay" else kind
 
 

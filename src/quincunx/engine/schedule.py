@@ -28,14 +28,15 @@ def rate(schedule: Schedule, base: float, update: int, total: int, per_epoch: in
     """Return the learning rate of one update.
 
     Updates s count from 0 to T-1 (`total` is T); with W updates of warm-up, f = base / final_div_factor and
-    p = (s - W) / (T - 1 - W):
+    p = (s - W) / (E - W), where the fall ends: on the last update, E = T - 1, or one after it, E = T, as the
+    schedule's course says:
 
     - `fixed`: base.
     - `exp_decay`: base * decay^e in epoch e = s // per_epoch; `smooth`: base * decay^(s / per_epoch).
     - `linear`: base * (s + 1) / W while s < W, then f + (base - f) * (1 - p).
     - `cos`: base * (s + 1) / W while s < W, then f + (base - f) * (1 + cos(pi p)) / 2.
 
-    The last update of `linear` and `cos` has exactly f, also where nothing lies between the warm-up and it. Raises
+    Update E of `linear` and `cos` has exactly f, also where nothing lies between the warm-up and it. Raises
     ValueError for an update outside 0 .. T-1.
     """
     if not 0 <= update < total:
@@ -46,12 +47,13 @@ def rate(schedule: Schedule, base: float, update: int, total: int, per_epoch: in
         case "exp_decay":
             return base * schedule.decay ** (update / per_epoch if schedule.smooth else update // per_epoch)
         case "linear" | "cos":
-            final = base / schedule.final_div_factor
-            if update == total - 1:
+            course = schedule.course(total)
+            final, end = base / course.final_div_factor, total if course.past_end else total - 1
+            if update == end:
                 return final
-            if update <= schedule.warmup:
-                return base * min(1.0, (update + 1) / max(1, schedule.warmup))
-            progress = (update - schedule.warmup) / (total - 1 - schedule.warmup)
+            if update <= course.warmup:
+                return base * min(1.0, (update + 1) / max(1, course.warmup))
+            progress = (update - course.warmup) / (end - course.warmup)
             share = 1 - progress if schedule.kind == "linear" else (1 + math.cos(math.pi * progress)) / 2
             return final + (base - final) * share
 
@@ -88,10 +90,10 @@ class ClosedForm:
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer, total: int, per_epoch: int | Fraction) -> None:
         self._schedule, self._optimizer, self._total, self._per_epoch = schedule, optimizer, total, per_epoch
-        if schedule.kind in ("linear", "cos") and schedule.warmup >= total:
+        if schedule.kind in ("linear", "cos") and (warmup := schedule.course(total).warmup) >= total:
             raise UsageError(
-                f"schedule.warmup ({schedule.warmup} updates) leaves none of the {total} updates to the schedule "
-                "itself: lower it, or train longer"
+                f"schedule.warmup ({warmup} updates) leaves none of the {total} updates to the schedule itself: lower "
+                "it, or train longer"
             )
         for group in optimizer.param_groups:
             if group.get("lr") is None and schedule.kind != "fixed":

@@ -90,7 +90,7 @@ RULES: tuple[Rule, ...] = (
         paths=("schedule.warmup",),
         applies=lambda config, sizes: (
             lookup(config, "schedule.kind") in ("linear", "cos")
-            and config.schedule.warmup >= total_updates(config, sizes)
+            and config.schedule.course(total := total_updates(config, sizes)).warmup >= total
         ),
         message="schedule.warmup ({schedule.warmup} updates) leaves no update of the training to the schedule itself",
         remedy="lower schedule.warmup, or train longer",

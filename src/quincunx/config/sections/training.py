@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag
@@ -74,6 +76,18 @@ class Budget(Section):
     """End this run after so many updates, leaving schedules as the total says; `--resume` with a later one goes on."""
 
 
+@dataclass(frozen=True)
+class Apart:
+    """How the parameters of one part of the model move, where they have settings of their own."""
+
+    learning_rate: float
+    """Peak learning rate."""
+    weight_decay: float
+    """Weight decay, as this kind of optimizer understands it."""
+    kind: str
+    """The kind of optimizer, a word that `optimizer.kind` may have."""
+
+
 class AdamW(Section):
     """AdamW with decoupled weight decay."""
 
@@ -90,6 +104,28 @@ class AdamW(Section):
     eps: float = Field(default=1e-8, gt=0)
     """Term added to the denominator."""
 
+    @property
+    def moments(self) -> tuple[float, float]:
+        """The decay rates of the two running moments."""
+        return self.betas[0], self.betas[1]
+
+    @property
+    def apart(self) -> Mapping[str, Apart]:
+        """Parts of the model with settings of their own, by the first words of their parameters' names."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where the rate of `linear` and `cos` turns, in a training of T updates."""
+
+    warmup: int
+    """Updates over which the rate rises to its peak."""
+    final_div_factor: float
+    """What the peak is divided by at the end of the fall; infinity: it falls to zero."""
+    past_end: bool
+    """The fall ends one update after the last, which so has a rate above that of the end; false: on the last."""
+
 
 class Schedule(Section):
     """The learning rate over the updates s = 0 .. T-1."""
@@ -104,6 +140,11 @@ class Schedule(Section):
     """Updates over which the rate rises linearly to its peak."""
     final_div_factor: Annotated[float, when("schedule.kind", "linear", "cos")] = Field(default=100.0, ge=1)
     """The last update's rate is learning_rate / final_div_factor."""
+
+    def course(self, total: int) -> Course:
+        """Return where the rate of `linear` and `cos` turns in a training of so many updates."""
+        del total  # the warm-up is counted in updates here; a recipe may give it as a share of them
+        return Course(self.warmup, self.final_div_factor, past_end=False)
 
 
 Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | TargetNode, target_or("adamw")]

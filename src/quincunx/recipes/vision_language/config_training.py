@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from quincunx.config.schema import Accepts, AnyCase, Section, When, unless, when
 from quincunx.config.sections.run import Compute, Evaluate, Log
-from quincunx.config.sections.training import AdamW, Loading, Schedule
+from quincunx.config.sections.training import AdamW, Apart, Course, Loading, Schedule
 from quincunx.recipes.vision_language.config_data import asks
 
 ADAM = when("optimizer.kind", "adamw", "adam", "adamax")
 APART = when("optimizer.separate_vision", True)
+VISION = "vision_tower"
+"""What the names of the image encoder's parameters begin with."""
 GENERATES = When(
     "model.classifier is false", lambda config: not config.model.classifier, ("model.classifier",)
 )  # fmt: skip
@@ -32,7 +37,9 @@ class VisionLanguageOptimizer(AdamW):
     """Decay rate of the first running moment."""
     beta2: Annotated[float, ADAM] = Field(default=0.999, ge=0, lt=1)
     """Decay rate of the second."""
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = Field(default=None, min_length=2, max_length=2)  # pyright: ignore[reportIncompatibleVariableOverride] - may be unset
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]] | None, ADAM] = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - may be unset
+        default=None, min_length=2, max_length=2
+    )
     """Both at once, in place of `beta1` and `beta2`."""
     eps: Annotated[float, unless("optimizer.kind", "sgd")] = Field(default=1e-6, gt=0)
     """Term added to the denominator."""
@@ -45,6 +52,19 @@ class VisionLanguageOptimizer(AdamW):
     vision_adam: Annotated[bool, APART] = True
     """It moves by the same optimizer; false: by SGD without momentum."""
 
+    @property
+    def moments(self) -> tuple[float, float]:
+        """The decay rates of the two running moments: `betas`, else `beta1` and `beta2`."""
+        return (self.beta1, self.beta2) if self.betas is None else (self.betas[0], self.betas[1])
+
+    @property
+    def apart(self) -> Mapping[str, Apart]:
+        """The image encoder's settings, where it has its own."""
+        if not self.separate_vision:
+            return {}
+        kind = self.kind if self.vision_adam else "sgd"
+        return {VISION: Apart(self.vision_learning_rate, self.vision_weight_decay, kind)}
+
 
 class VisionLanguageSchedule(Schedule):
     """The learning rate over the updates s = 0 .. T-1."""
@@ -54,9 +74,22 @@ class VisionLanguageSchedule(Schedule):
     warmup_ratio: Annotated[float, when("schedule.kind", "linear", "cos"), when("schedule.warmup", 0)] = Field(
         default=0.05, ge=0, lt=1
     )
-    """Share of all updates over which the rate rises to its peak; `schedule.warmup` counts them in its place."""
+    """Share of all updates over which the rate rises to its peak, in whole updates, rounded down; `schedule.warmup`
+    counts them in its place."""
+    final_div_factor: Annotated[float, when("schedule.kind", "linear", "cos"), when("schedule.to_zero", False)] = Field(
+        default=100.0, ge=1
+    )
+    """The last update's rate is learning_rate / final_div_factor."""
     to_zero: Annotated[bool, when("schedule.kind", "linear", "cos")] = True
-    """The rate falls to zero; false: to learning_rate / final_div_factor."""
+    """The rate falls to zero, which it would reach one update after the last; false: to learning_rate /
+    final_div_factor, which the last update has."""
+
+    def course(self, total: int) -> Course:
+        """Return where the rate turns; a share of the updates is rounded down to whole ones."""
+        # through the decimal text, so that 0.29 of 100 updates are 29
+        share = int(Fraction(repr(self.warmup_ratio)) * total)
+        warmup = self.warmup or share
+        return Course(warmup, math.inf if self.to_zero else self.final_div_factor, past_end=self.to_zero)
 
 
 class VisionLanguageLoading(Loading):
