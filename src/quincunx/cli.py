@@ -17,6 +17,7 @@ from quincunx.verbs import (
     configs,
     data,
     exporting,
+    features,
     inspecting,
     mining,
     scoring,
@@ -27,7 +28,20 @@ from quincunx.verbs import (
 )
 from quincunx.verbs.common import add_verb, say_error
 
-FAMILIES = (configs, inspecting, training, sweeping, scoring, vectors, searching, mining, exporting, compressing, data)
+FAMILIES = (
+    configs,
+    inspecting,
+    training,
+    sweeping,
+    scoring,
+    vectors,
+    searching,
+    mining,
+    exporting,
+    compressing,
+    features,
+    data,
+)
 """In the order in which help shows them."""
 
 

@@ -40,6 +40,36 @@ TASKS: dict[str, tuple[int | float | bool | None, str]] = {
 }
 """Likewise, of the section `tasks`."""
 
+SHAPEWORLD: dict[str, tuple[int | float | bool | None, str]] = {
+    "train": (2000, "pictures; 0 for no such split, else 8 or more"),
+    "dev": (200, "pictures"),
+    "test": (200, "pictures"),
+    "heldout": (200, "pictures with pairs of colour and shape that no other split has"),
+    "size": (96, "pixels on a side, 64 to 128"),
+    "feature-width": (64, "of the features of regions in features/butd.arrow; 0 for none"),
+    "seed": (0, "of everything"),
+}
+"""Likewise, of a rendered world."""
+
+IMPORTED = (
+    "plain",
+    "classes",
+    "vqa",
+    "gqa",
+    "nlvr",
+    "nlvr2",
+    "karpathy",
+    "multi30k",
+    "refcoco",
+    "vcr",
+    "lxmert-vqa",
+    "lxmert-gqa",
+    "lxmert-nlvr",
+)
+"""Kinds of public data sets that become examples."""
+DETECTIONS = "detections"
+"""The kind that becomes regions and their features."""
+
 
 def add_to(add: Adder) -> None:
     """Add the verbs."""
@@ -82,6 +112,25 @@ def _add_data(add: Adder) -> None:
     made.add_argument("--packages", default="", metavar="NAMES", help="installed packages to mine too: numpy,torch")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the split by modules; default: 0")
     made.add_argument("--limit", type=int, metavar="N", help="at most so many pairs, chosen at random")
+
+    made = add("shapeworld", shapeworld, "render a world of shapes, with examples of every vision-language task")
+    made.add_argument("--out", required=True, metavar="DIR")
+    for name, (value, what) in SHAPEWORLD.items():
+        _add_setting(made, name, value, what)
+    made.add_argument("--tasks", default="all", metavar="NAMES", help="vqa,gqa,nlvr,refcoco,vcr,caption,mmt,cls")
+
+    made = add("import", import_data, "import a public data set of pictures and texts into a collection folder")
+    made.add_argument("kind", metavar="KIND", help=f"{', '.join(IMPORTED)}, {DETECTIONS}")
+    made.add_argument("files", nargs="+", metavar="FILE", help="as it is published; of classes, the folder of folders")
+    made.add_argument("--out", required=True, metavar="DIR", help="the collection, made or added to")
+    made.add_argument("--pictures", metavar="DIR", help="where the files of pictures are, at any depth")
+    made.add_argument("--split", metavar="NAME", help="what the split is called; default: by the files' names")
+    made.add_argument("--task", metavar="NAME", help="of plain, what the lines are for; default: vqa")
+    made.add_argument("--skip-missing", action="store_true", help="leave examples out whose pictures are not there")
+    made.add_argument("--text-only", action="store_true", help="import questions or sentences without their pictures")
+    for name, what in {"objects": "classes", "attributes": "attributes"}.items():
+        made.add_argument(f"--{name}", metavar="FILE", help=f"of {DETECTIONS}, the names of {what}, one a line")
+    made.add_argument("--name", default="butd", metavar="NAME", help=f"of {DETECTIONS}, what the features are called")
 
 
 def _add_setting(made: argparse.ArgumentParser, name: str, value: float | bool | None, what: str) -> None:
@@ -190,6 +239,62 @@ def stdlib_code_search(options: argparse.Namespace) -> int:
         f"{options.out}: {manifest.pairs:,} pairs ({counts}), {manifest.named:,} more of names for training, from "
         f"{manifest.modules:,} modules of {mined}, {took}"
     )
+    return 0
+
+
+def shapeworld(options: argparse.Namespace) -> int:
+    """Render a world of shapes into a collection folder."""
+    from quincunx.console import Terminal, progress_of
+    from quincunx.recipes.vision_language.data.record import TASKS
+    from quincunx.recipes.vision_language.data.world import COUNTS, generate
+
+    tasks = [name.strip() for name in options.tasks.split(",") if name.strip()]
+    manifest = generate(
+        options.out,
+        seed=options.seed,
+        counts={split: getattr(options, split) for split in COUNTS},
+        size=options.size,
+        tasks=TASKS if tasks == ["all"] else tasks,
+        feature_width=options.feature_width or None,
+        on_progress=progress_of(Terminal(soft_wrap=True)),
+    )
+    counts = ", ".join(f"{split} {count:,}" for split, count in manifest.counts.items())
+    size = f"{manifest.size} x {manifest.size} pixels"
+    say(f"{options.out}: {sum(manifest.counts.values()):,} pictures of {size} ({counts})")
+    for task, splits in manifest.examples.items():
+        say(f"{task}: " + ", ".join(f"{split} {count:,}" for split, count in splits.items()))
+    return 0
+
+
+def import_data(options: argparse.Namespace) -> int:
+    """Import a public data set into a collection folder."""
+    from quincunx.recipes.vision_language.data import importers
+
+    if options.kind == DETECTIONS:
+        return _import_detections(options)
+    found = importers.import_data(
+        options.kind,
+        options.files,
+        options.out,
+        pictures=options.pictures,
+        split=options.split,
+        task=options.task,
+        skip_missing=options.skip_missing,
+        text_only=options.text_only,
+    )
+    for (task, split), count in found.examples.items():
+        say(f"{options.out}: {task}/{split}: {count:,} examples")
+    left = f"; left out: the examples of {found.missing:,} that are not there" if found.missing else ""
+    say(f"{options.out}: {found.pictures:,} pictures{left}")
+    return 0
+
+
+def _import_detections(options: argparse.Namespace) -> int:
+    from quincunx.recipes.vision_language.data.importers.detections import import_detections
+
+    names = {"objects": options.objects, "attributes": options.attributes}
+    found = import_detections(options.files, options.out, name=options.name, **names)
+    say(f"{found.path}: features of {found.pictures:,} pictures, {found.width:,} wide")
     return 0
 
 

@@ -132,8 +132,9 @@ class Text(Section):
     """Bring texts, asked and answered, to lower case."""
     tags: bool = False
     """Name what the detector saw, `tags: dog ball`, after the text."""
-    max_length: int = Field(default=20, ge=1)
-    """Tokens of a text that is read, at most, beside the task's own limit (captions 40, refcoco 30, vcr 100)."""
+    max_length: int | None = Field(default=None, ge=3)
+    """Tokens of a text that is read, at most; what is longer is cut, and that is said. Unset: what each task usually has
+    (20; captions and translations 40, refcoco 30, vcr 100)."""
 
 
 SEVERAL = When(
@@ -163,14 +164,20 @@ class Mixing(Section):
         dict[str, Annotated[float, Field(ge=0)]], SEVERAL, when("mixing.sampling", "weights")
     ] = Field(default_factory=dict[str, float])  # fmt: skip
     """Of each task, by its name."""
-    stop: Annotated[
-        Literal["first_exhausted", "all_exhausted", "updates"], AnyCase, SEVERAL,
-        unless("mixing.sampling", "roundrobin"),
-    ] = "all_exhausted"  # fmt: skip
+    stop: (
+        Annotated[
+            Literal["first_exhausted", "all_exhausted", "updates"],
+            AnyCase,
+            SEVERAL,
+            unless("mixing.sampling", "roundrobin"),
+        ]
+        | None
+    ) = None
     """When an epoch ends: when the first task has been seen whole, when all have, or after
-    `budget.batches_per_epoch`."""
+    `budget.batches_per_epoch`. Unset: after as many batches as all tasks have."""
     mixed: Annotated[bool, SEVERAL] = False
-    """Draw the task of each example, so that a batch holds several; false: of each batch."""
+    """Draw the task of each example, so that a batch holds several; false: of each batch. Tasks that are measured by
+    words (captions, translations) then add one mean to the loss, all others together another."""
 
 
 class Pretraining(Section):
