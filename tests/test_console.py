@@ -45,6 +45,11 @@ def test_what_is_not_known_is_left_out():
     assert found == "update 50/200 (epoch 0.25): loss nan, 1 examples/s, 0 MiB"
 
 
+def test_details_of_a_figure_stay_off_the_line_and_small_ones_are_figures():
+    values = {"loss": 2.25, "z": 1.23456e-5, "z/encoder.layer.0": 1.0, "zero": 0.0}
+    assert ": loss 2.2500, z 1.23e-05, zero 0.0000, 1,234 examples/s" in format_line(line(values=values))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -108,7 +108,9 @@ def format_line(progress: Line) -> str:
     """Return one line of the log: `update 50/200 (epoch 0.25): loss 2.30, rate 0.001, ...`."""
     values, speed = progress.values, progress.speed
     named = {"gradient_norm": "gradient", "learning_rate": "rate"}
-    parts = [f"{name} {value:.4f}" for name, value in values.items() if name not in named]
+    # a name with a slash is a detail of another, such as each adapter's share: metrics.jsonl and trackers have it
+    shown = {name: value for name, value in values.items() if name not in named and "/" not in name}
+    parts = [f"{name} {value:.3g}" if 0 < abs(value) < 1e-3 else f"{name} {value:.4f}" for name, value in shown.items()]
     # an update that a loss scaler skipped has no gradient, an optimizer without a rate no rate
     parts += [f"{short} {values[name]:.3g}" for name, short in named.items() if name in values]
     parts.append(f"{speed['examples_per_second']:,.0f} examples/s")
