@@ -8,6 +8,7 @@ parameters as that LoRA, after attention and feedforward. Mixed: four tasks with
 each example routed to its task's, against the same examples in four batches of one task each, one update in all.
 
     OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python benchmarks/tuner_steps.py [--rounds 15] [--backbones minilm bart]
+        [--products]
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from quincunx.nn.routing import routed
 from quincunx.tuners.peft_plugin import config_class, register
+from quincunx.tuners.task_linear import task_linear
 
 THEIRS, LORA, BOTTLENECK = "peft, LoRA", "quincunx, task_lora", "quincunx, bottleneck"
 BARS = {LORA: 1.05, BOTTLENECK: 1.05}
@@ -138,12 +140,53 @@ def mixed(kind: str, rounds: int) -> list[list[str]]:
     return rows
 
 
+def by_task(x: Tensor, weight: Tensor, bias: Tensor, tasks: Tensor) -> Tensor:
+    """Return what `task_linear` does, by examples sorted by task and one product for each task."""
+    order = torch.argsort(tasks)
+    counts = torch.bincount(tasks, minlength=len(weight)).tolist()
+    parts = x[order].split(counts)
+    found = torch.cat([nn.functional.linear(part, w, b) for part, w, b in zip(parts, weight, bias, strict=True)])
+    return found[torch.argsort(order)]
+
+
+def products(rounds: int) -> list[list[str]]:
+    """Return rows of a table: ways to a map of each example's own task, forward and backward."""
+    ways: dict[str, Callable[..., Tensor]] = {
+        "one map for all": lambda x, weight, bias, tasks: nn.functional.linear(x, weight[0], bias[0]),
+        "batched products": task_linear,
+        "sorted, a product a task": by_task,
+    }
+    rows: list[list[str]] = []
+    for (examples, length), (inner, outer) in product(MIXES, ((384, RANK), (RANK, 384))):
+        x = torch.randn(examples, length, inner, requires_grad=True)
+        weight = torch.randn(len(TASKS), outer, inner, requires_grad=True)
+        bias = torch.randn(len(TASKS), outer, requires_grad=True)
+        tasks = torch.arange(examples) % len(TASKS)
+
+        def work(way: Callable[..., Tensor], *arguments: Tensor) -> float:
+            watch = Watch()
+            for _ in range(10):
+                way(*arguments).sum().backward()
+            return watch.read().cpu / 10
+
+        found = alternate({name: partial(work, way, x, weight, bias, tasks) for name, way in ways.items()}, rounds, 3)
+        times = [f"{spread([1000 * value for value in found[name]]):.2f}" for name in ways]
+        rows.append([f"{examples} x {length}", f"{inner} to {outer}", *times])
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--backbones", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--products", action="store_true", help="only ways to a map of each example's own task")
     options = parser.parse_args()
+    if options.products:
+        print(machine(torch.get_num_threads()) + "\n")
+        head = ["examples x tokens", "map", "one map for all", "batched products", "sorted, a product a task"]
+        print(table(head, products(options.rounds)))
+        return
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore", FutureWarning)  # of names that peft uses and transformers gives up
     register()
