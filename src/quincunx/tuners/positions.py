@@ -85,7 +85,8 @@ class Positions:
 
     @contextmanager
     def told(self, mask: Tensor) -> Iterator[None]:
-        """Say for a while which positions are of texts `[B, S]`; passes of fewer positions are of the last ones."""
+        """Say for a while which positions are of texts `[B, S]`; a pass of fewer is one of the last, and a pass of more
+        has soft prompts before them, which count as they do where a mask is handed on."""
         self._said.append(Said(mask, Unknown("it looks at no encoder"), whole=True))
         try:
             yield
@@ -121,8 +122,11 @@ def _fitted(path: str, found: Tensor | Packing | All, shape: tuple[int, int], *,
         there = (1, len(found))
     else:
         there = tuple(found.shape)
-        if last and there[0] == shape[0] and there[1] > shape[1]:
-            return found[:, there[1] - shape[1] :]
+        more = shape[1] - there[1]
+        if last and there[0] == shape[0] and more < 0:
+            return found[:, -more:]
+        if last and there[0] == shape[0] and more > 0:  # soft prompts, which stand before every text and count
+            return torch.cat([torch.ones_like(found[:, :1]).expand(-1, more), found], 1)
     if there != shape:
         raise UsageError(
             f"the adapter {path} was passed with {shape[0]} rows of {shape[1]} positions, and the mask round it is for "

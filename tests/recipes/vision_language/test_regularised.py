@@ -25,9 +25,15 @@ TARGETS = (4, 1, 5, 2)
 SITES = ["attention", "cross_attention", "feedforward", "key", "value"]
 
 
-def made(kind: str) -> Parts:
-    options = {"reduction_factor": 4.0, "sites": SITES}
-    section = Peft(method="bottleneck", options=options, train=["connector"], z_weight=2.0, track_z=True)
+PROMPTS = {"method": "prompts", "encoder_prompt_len": 3, "decoder_prompt_len": 2}
+
+
+def made(kind: str, *, prompts: bool = False) -> Parts:
+    bottleneck: dict[str, Any] = {"reduction_factor": 4.0, "sites": SITES}
+    method, options = "bottleneck", bottleneck
+    if prompts:
+        method, options = "composite", {"parts": [{"method": "bottleneck", **bottleneck}, PROMPTS]}
+    section = Peft(method=method, options=options, train=["connector"], z_weight=2.0, track_z=True)
     model = model_of(kind)
     attach(model, section)
     generator = torch.Generator().manual_seed(3)
@@ -59,9 +65,10 @@ def stepped(parts: Parts, size: int | None) -> tuple[Outcome, Tensor]:
     return outcome, torch.cat([grad.flatten() for grad in grads])
 
 
+@pytest.mark.parametrize("prompts", [False, True], ids=["", "prompts"])
 @pytest.mark.parametrize("kind", ["bart", "t5"])
-def test_chunks_of_any_size_give_the_same(kind: str) -> None:
-    parts = made(kind)
+def test_chunks_of_any_size_give_the_same(kind: str, prompts: bool) -> None:
+    parts = made(kind, prompts=prompts)
     whole, expected = stepped(parts, None)
     paths = [term for term in whole.sums if term.startswith("z/")]
     assert any(".encoder." in path for path in paths) and any(".decoder." in path for path in paths)

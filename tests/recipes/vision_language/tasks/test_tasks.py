@@ -88,6 +88,12 @@ def test_captions_are_asked_for_in_each_of_their_ways(how: Any, source: str) -> 
     assert Caption().ask(example("caption"), replace(PLAIN, empty=True)).source == ""
 
 
+def test_the_tokenizers_own_words_stay_as_they_are_in_lower_case() -> None:
+    wording = replace(PLAIN, caption="denoise", mask="[MASK]", lowercase=True, tags=True)
+    upper = Picture("p", 40, 40, regions=(replace(DOG, name="DOG"),))
+    assert Caption().ask(example("caption"), wording, [upper]).source == "denoise: [MASK] tags: dog"
+
+
 def test_an_answer_is_drawn_by_its_weight_and_weighs_as_much() -> None:
     one = example("vqa", "?", [("red", 1.0), ("blue", 0.6), ("no", 0.0), ("pink", 0.4)])
     rows = [Vqa().ask(one, PLAIN, draw=generator(seed)) for seed in range(2000)]

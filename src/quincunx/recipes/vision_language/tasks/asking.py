@@ -139,7 +139,10 @@ class Task:
             names = dict.fromkeys(region.name for picture in pictures for region in picture.regions if region.name)
             parts.append(f"tags: {' '.join(names)}" if names else "")
         found = " ".join(part.strip() for part in parts if part.strip())
-        return found.lower() if wording.lowercase else found
+        if not wording.lowercase:
+            return found
+        # the tokenizer's own words stay as they are, else they would be none of its own
+        return found.lower().replace(wording.mask.lower(), wording.mask).replace(wording.span.lower(), wording.span)
 
     def target_of(self, text: str, wording: Wording) -> str:
         """Return what is to be said."""
