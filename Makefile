@@ -40,7 +40,8 @@ $(RUN)/vectors/manifest.json: $(RUN)/report.html
 $(RUN)/found/index.json: $(RUN)/vectors/manifest.json
 	$(QUINCUNX) index $(RUN)/vectors --out $(RUN)/found
 
-PYTEST := $(BIN)/python -m pytest -n 2
+# a file of tests goes to one process: what its tests share is then made once
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: lint types layers
 	$(PYTEST) -m "not slow and not gpu"

@@ -47,4 +47,4 @@ def test_every_example_is_a_good_config(path: Path):
     from quincunx.config.load import load
 
     loaded = load(path, (), schemas=schemas(), strict=True)
-    assert loaded.config.recipe == path.parent.name
+    assert loaded.config.recipe == path.relative_to(ROOT / "examples").parts[0]

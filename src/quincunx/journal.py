@@ -48,6 +48,8 @@ class Journal(Callback):
         """Keep the evaluation whole."""
         value = {"split": split, "update": update, **evaluation.to_json()}
         self._folder.write_json(f"evaluations/{split}-{update:08d}.json", value)
+        for name, text in evaluation.files.items():
+            self._folder.write_text(name, text)
         self._write("running", "")
 
     def checkpoint(self, update: int, path: Path, best: bool) -> None:

@@ -77,7 +77,8 @@ def test_places_and_order_are_kept() -> None:
 
 
 def test_comments_of_guides_are_left_out() -> None:
-    text = '{"lr": 0.1, "ranges": {"_why": 1, "c": {"_this": 2, "l2": [1]}, "lr": [2]}, "sweep": {"_that": 3}}'
+    ranges = '"ranges": {"_why": 1, "c": {"_this": 2, "l2": [1]}, "lr": [2]}'
+    text = f'{{"lr": 0.1, "cmp_len": 4, {ranges}, "sweep": {{"_that": 3}}}}'
     read = draft(written(text, "c.json"), schemas=schemas())
     assert read.sweep is not None
     assert read.sweep.tree == {"ranges": {"c": {"l2": [1]}, "lr": [2]}, "sweep": {}}

@@ -29,6 +29,8 @@ class Evaluation:
     """Sentences for the terminal and the report, such as a comparison with an oracle."""
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By metric, the value of each example by name: what two runs are compared by, pair by pair."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further text files for the run folder, by path within it; no part of the record."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain containers."""

@@ -20,6 +20,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "schema": "quincunx.recipes.compression.config:SCHEMA",
         "recipe": "quincunx.recipes.compression.recipe:RECIPE",
     },
+    "vision_language": {
+        "schema": "quincunx.recipes.vision_language.config:SCHEMA",
+        "recipe": "quincunx.recipes.vision_language.recipe:RECIPE",
+    },
 }
 
 

@@ -13,7 +13,6 @@ from bart_base import BASE, NEW_TOKENS, VISUAL, bart_base
 from quincunx.config.load import load
 from quincunx.recipes import schemas
 from quincunx.recipes.vision_language.adapted import peft_of
-from quincunx.recipes.vision_language.config import SCHEMA
 from quincunx.tuners import attach
 from tiny_models import bart, t5
 
@@ -61,7 +60,7 @@ PUBLISHED: list[tuple[dict[str, Any], float]] = [
 
 def config_of(tmp_path: Path, settings: dict[str, Any]) -> Any:
     base = {"recipe": "vision_language", "data": {"path": "here"}, "tasks": ",".join(TASKS)}
-    return load({**base, **settings}, schemas=[*schemas(), SCHEMA]).config
+    return load({**base, **settings}, schemas=schemas()).config
 
 
 def adapted(tmp_path: Path, settings: dict[str, Any], model: nn.Module, tasks: tuple[str, ...] = TASKS) -> nn.Module:

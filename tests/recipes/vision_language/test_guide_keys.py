@@ -13,7 +13,6 @@ from quincunx.config.load import Loaded, load
 from quincunx.config.names import split
 from quincunx.config.schema import lookup
 from quincunx.recipes import schemas
-from quincunx.recipes.vision_language.config import SCHEMA
 from quincunx.recipes.vision_language.names import KEYS
 
 GUIDE = Path(__file__).parent / "guide.jsonc"
@@ -50,6 +49,9 @@ CONTRADICTIONS = {
     "track_z": "there is no such adapter",
 }
 IDLE = {
+    "testing",
+    "submit",
+    "use_tasks_prompt",
     "use_single_prompt",
     "share_down_sampler",
     "share_up_sampler",
@@ -64,7 +66,7 @@ IDLE = {
 def read(text: str, folder: Path) -> Loaded:
     file = folder / "config.json"
     file.write_text(text)
-    return load(file, schemas=[*schemas(), SCHEMA])
+    return load(file, schemas=schemas())
 
 
 def problems_of(text: str, folder: Path) -> list[Problem]:
@@ -148,7 +150,7 @@ def test_with_its_contradictions_resolved_every_value_arrives(tmp_path: Path) ->
 
 def test_the_command_line_takes_its_flags_as_settings(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("recipe: vision_language\ndata: {path: here, tasks: [vqa]}\n")
-    loaded = load(tmp_path / "c.yaml", ["raw_label=true", "answer_normalize=true"], schemas=[*schemas(), SCHEMA])
+    loaded = load(tmp_path / "c.yaml", ["raw_label=true", "answer_normalize=true"], schemas=schemas())
     assert loaded.config.data.vqa.draw is True
     assert loaded.config.data.vqa.normalize is True
 

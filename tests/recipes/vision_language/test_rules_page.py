@@ -11,7 +11,8 @@ from quincunx.recipes.vision_language.config import SCHEMA
 PAGE = Path(__file__).parents[3] / "docs" / "vision_language_rules.md"
 ELSEWHERE = {
     "a-collection-is-needed", "a-task-once", "weights-of-tasks", "mixing-by-updates-needs-a-number", "weights-once",
-    "scratch-and-frozen", "moments-once", "several-or-one", "adapt-or-peft", "nothing-is-trained",
+    "scratch-and-frozen", "moments-once",
+    "nothing-to-sort-by-length", "several-or-one", "adapt-or-peft", "nothing-is-trained",
 }  # fmt: skip
 """Rules about settings that are not the guide's, or about none of its conditions."""
 

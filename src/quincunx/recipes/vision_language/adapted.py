@@ -26,6 +26,8 @@ WORDS = {
     "vision_last_layer": "vision_last_layer",
 }
 """Switch of `unfreeze` -> the word for its parameters."""
+HELD = {"hold_batch_norms": "batch_norms", "hold_layer_norms": "layer_norms"}
+"""Switch of `unfreeze` -> the word for norms whose statistics are kept."""
 
 Part = dict[str, Any]
 
@@ -46,17 +48,21 @@ def peft_of(config: Any, tasks: Sequence[str], leave_out: Sequence[str] = (), *,
     train = [word for switch, word in WORDS.items() if getattr(config.unfreeze, switch)]
     if config.pictures.use:
         train.append("connector")
+    switched = [word for switch, word in HELD.items() if getattr(config.unfreeze, switch)]
+    held: list[Any] = list(dict.fromkeys([*config.peft.frozen_statistics, *switched]))
+    train = [*(config.peft.train or ()), *train]
     if config.peft.method is not None:
-        return config.peft.model_copy(update={"train": [*(config.peft.train or ()), *train] or None})
+        return config.peft.model_copy(update={"train": train or None, "frozen_statistics": held})
     parts = [_adapter(config, name, tasks, leave_out) for name in adapters(config)] + _others(
         config, tasks, leave_out, biases
     )
     chosen = config.adapt
     if not parts:
-        named = any(getattr(config.unfreeze, switch) for switch in WORDS)
-        return Peft(train=None if config.unfreeze.language_model is None and not named else train)
+        named = config.peft.train is not None or any(getattr(config.unfreeze, switch) for switch in WORDS)
+        whole = config.unfreeze.language_model is None and not named
+        return Peft(train=None if whole else train, frozen_statistics=held)
     z = {"track_z": True, "z_weight": chosen.z_weight} if chosen.track_z else {}
-    return Peft(method="composite", options={"parts": parts}, train=train or None, **z)
+    return Peft(method="composite", options={"parts": parts}, train=train or None, frozen_statistics=held, **z)
 
 
 def _adapter(config: Any, name: str, tasks: Sequence[str], leave_out: Sequence[str]) -> Part:

@@ -26,8 +26,10 @@ from quincunx.recipes.vision_language.config_training import (
     VisionLanguageSchedule,
 )
 from quincunx.recipes.vision_language.defaults import prepare
+from quincunx.recipes.vision_language.measured import metrics_of
 from quincunx.recipes.vision_language.names import GUIDE_ROOTS, NAMES
 from quincunx.recipes.vision_language.rules import RULES
+from quincunx.recipes.vision_language.starter import STARTER
 
 ChosenOptimizer = Annotated[Annotated[VisionLanguageOptimizer, Tag("adamw")] | TargetNode, target_or("adamw")]
 ChosenSchedule = Annotated[Annotated[VisionLanguageSchedule, Tag("schedule")] | TargetNode, target_or("schedule")]
@@ -91,5 +93,7 @@ SCHEMA = RecipeSchema(
     names=NAMES,
     rules=RULES,
     guide_roots=GUIDE_ROOTS,
+    starter=STARTER,
     prepare=prepare,
+    metrics=metrics_of,
 )

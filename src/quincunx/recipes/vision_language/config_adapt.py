@@ -30,6 +30,12 @@ PROMPTED = When(
     ("adapt.encoder_prompts", "adapt.decoder_prompts", "adapt.prefix"),
 )
 
+SEVERAL = When(
+    "data.tasks is empty or has several, or the objective is pretraining",
+    lambda config: config.objective == "pretraining" or len(config.data.tasks) != 1,
+    ("objective", "data.tasks"),
+)
+
 
 class Adapt(Section):
     """Small trained parts of a frozen backbone, by switches that combine: they become parts of one `composite` of
@@ -43,7 +49,7 @@ class Adapt(Section):
     """The same with maps of a low rank."""
     hyperformer: bool = False
     """The same with maps that a network makes out of what it learns of tasks and layers."""
-    single: Annotated[bool, DENSE] = False
+    single: Annotated[bool, DENSE, SEVERAL] = False
     """One set of adapters for all tasks; false: a set for each."""
     reduction_factor: Annotated[float, ADAPTED] = Field(default=16.0, gt=0)
     """A bottleneck is the width divided by this, rounded down."""
@@ -53,9 +59,9 @@ class Adapt(Section):
     """A layer norm before the first map."""
     norm_after: Annotated[bool, ADAPTED] = False
     """A layer norm after the second."""
-    share_down: Annotated[bool, DENSE, PER_TASK] = False
+    share_down: Annotated[bool, DENSE, PER_TASK, SEVERAL] = False
     """The first map is one for all tasks."""
-    share_up: Annotated[bool, DENSE, PER_TASK] = False
+    share_up: Annotated[bool, DENSE, PER_TASK, SEVERAL] = False
     """The second map is one for all tasks."""
     division: Annotated[int, COMPACTER] = Field(default=4, ge=1)
     """Compacter: n, the size of the rules and the number of products; it divides width and bottleneck."""
@@ -93,13 +99,13 @@ class Adapt(Section):
     """Their rank."""
     lora_alpha: Annotated[float, LORA] = Field(default=32.0, gt=0)
     """They are multiplied by alpha / rank."""
-    single_lora: Annotated[bool, LORA] = False
+    single_lora: Annotated[bool, LORA, SEVERAL] = False
     """One pair of matrices for all tasks; false: a pair for each."""
     encoder_prompts: int = Field(default=0, ge=0)
     """Trained vectors before what the encoder reads."""
     decoder_prompts: int = Field(default=0, ge=0)
     """Trained vectors before what the decoder says."""
-    single_prompt: Annotated[bool, PROMPTED] = False
+    single_prompt: Annotated[bool, PROMPTED, SEVERAL] = False
     """The same vectors for all tasks; false: each has its own."""
     prompt_width: Annotated[int, PROMPTED] = Field(default=768, ge=1)
     """Hidden width of the map that vectors come from."""

@@ -93,7 +93,7 @@ class Data(Section):
     """Of each task's training examples: -1 all, a share of them drawn by the seed, or the first so many."""
     dev_top: Share = -1
     """Of each task's development and test examples, likewise."""
-    hidden: bool = False
+    hidden: Annotated[bool, ON_TASKS] = False
     """Predict the splits without answers too (`test` where nothing else is named), for `evaluate.submit`."""
     classification: Annotated[str, asks("cls")] | None = Field(default=None, min_length=1)
     """Which classification set of the folder: `cls-<name>`, for example `cls-tinyimagenet`. Unset: `cls`."""
@@ -114,10 +114,10 @@ ALONE = When(
 class Text(Section):
     """What the model reads."""
 
-    task_prompts: Annotated[bool, NOT_EMPTY] = False
+    task_prompts: Annotated[bool, ON_TASKS, NOT_EMPTY] = False
     """Begin every text with its task's own words (`vqa:`, `gqa:`, `caption:` ...): shared adapters need them to tell
     tasks apart. false: `prompt` for questions and captions, nothing for the others."""
-    prompt: Annotated[str, ALONE] = "vqa: "
+    prompt: Annotated[str, ON_TASKS, ALONE] = "vqa: "
     """Before questions, and the whole text of a caption."""
     post_prompt: Annotated[str, NOT_EMPTY] = ""
     """After questions."""
@@ -133,8 +133,8 @@ class Text(Section):
     tags: bool = False
     """Name what the detector saw, `tags: dog ball`, after the text."""
     max_length: int | None = Field(default=None, ge=3)
-    """Tokens of a text that is read, at most; what is longer is cut, and that is said. Unset: what each task usually has
-    (20; captions and translations 40, refcoco 30, vcr 100)."""
+    """Tokens of a text that is read, at most; what is longer is cut, and that is said. Unset: what each task usually
+    has (20; captions and translations 40, refcoco 30, vcr 100)."""
 
 
 SEVERAL = When(

@@ -24,6 +24,18 @@ SAMPLED = When(
 )
 
 
+REGIONS = When(
+    "pictures.features is butd, and none of pictures.grid, pictures.line and pictures.sparse is true",
+    lambda config: config.pictures.features == "butd" and not SAMPLED.test(config),
+    ("pictures.features", *SAMPLED.paths),
+)
+COUNTED = When(
+    "pictures.features is butd, or pictures.grid, pictures.line or pictures.sparse is true",
+    lambda config: config.pictures.features == "butd" or SAMPLED.test(config),
+    ("pictures.features", *SAMPLED.paths),
+)
+
+
 class Build(Section):
     """The backbone to build, from random weights, where none is loaded."""
 
@@ -106,7 +118,7 @@ class Pictures(Section):
                         ("pictures.features",)),
     ] | None = Field(default=None, min_length=1)  # fmt: skip
     """File of stored features, made by `quincunx features`. Unset: `features/<pictures.features>.arrow` of the
-    collection."""
+    collection, pooled `features/<pictures.features>-pooled.arrow`."""
     encoder: Annotated[str, IN_MODEL] | None = Field(default=None, min_length=1)
     """Weights of the image encoder: a folder of transformers, or a file of CLIP's. Unset: random ones."""
     feature_width: Annotated[int, Whole, SEES] | None = Field(default=None, ge=1)
@@ -136,10 +148,11 @@ class Pictures(Section):
     """A norm for features and one for boxes; false: one on their sum."""
     shared_layer_norm: Annotated[bool, SEES] = False
     """BART: its norm of embeddings goes over texts and visual tokens alike; false: over texts alone."""
-    boxes: Annotated[int, SEES] = Field(default=36, ge=1)
-    """Visual tokens of a picture: so many regions at most, or what `grid`, `line` or `sparse` leave of them."""
-    max_boxes: Annotated[int, SEES, asks("caption")] = Field(default=36, ge=1)
-    """For captions: so many rows of features are taken of a picture, at most."""
+    boxes: Annotated[int, SEES, COUNTED] = Field(default=36, ge=1)
+    """Visual tokens of a picture: so many regions at most, or what `grid`, `line` or `sparse` leave; a grid is whole
+    otherwise."""
+    max_boxes: Annotated[int, SEES, REGIONS, asks("caption")] = Field(default=36, ge=1)
+    """For captions: so many regions are taken of a picture, at most."""
     embedding_layers: Annotated[int, SEES] = Field(default=0, ge=0)
     """Further layers (linear, ReLU, norm) on features before they are embedded."""
     grid: Annotated[bool, SEES] = False

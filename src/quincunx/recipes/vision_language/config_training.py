@@ -19,8 +19,10 @@ APART = when("optimizer.separate_vision", True)
 VISION = "vision_tower"
 """What the names of the image encoder's parameters begin with."""
 GENERATES = When(
-    "model.classifier is false", lambda config: not config.model.classifier, ("model.classifier",)
-)  # fmt: skip
+    "the objective is tasks and model.classifier is false",
+    lambda config: config.objective == "tasks" and not config.model.classifier,
+    ("objective", "model.classifier"),
+)
 
 
 class VisionLanguageOptimizer(AdamW):
@@ -104,7 +106,7 @@ class VisionLanguageEvaluate(Evaluate):
 
     only: bool = False
     """Train nothing: evaluate the weights that the run starts from, and write its report."""
-    submit: bool = False
+    submit: Annotated[bool, when("objective", "tasks")] = False
     """Write the predictions of the last evaluation in the form that each task's leaderboard takes, those of
     `data.hidden` among them."""
     at_start: bool = False

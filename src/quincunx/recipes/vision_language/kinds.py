@@ -34,6 +34,17 @@ def names_task(config: Any, *tasks: str) -> bool:
     return config.objective == "tasks" and any(each in config.data.tasks for each in tasks)
 
 
+def points(config: Any) -> bool:
+    """Tell whether regions are chosen by a head that points at them."""
+    return config.data.refcoco.pointer and has_task(config, "refcoco")
+
+
+def judged(config: Any) -> list[str]:
+    """Return the tasks whose answers are judged in training."""
+    chosen = config.log.train_accuracy and config.objective == "tasks"
+    return [task for task in ("refcoco", "vcr") if chosen and task in config.data.tasks]
+
+
 def is_raw(config: Any) -> bool:
     """Tell whether pictures go through an image encoder in the model."""
     return config.pictures.use and config.pictures.features in RAW

@@ -191,6 +191,15 @@ TRAINING_RULES: tuple[Rule, ...] = (
         failing={"optimizer.betas": [0.9, 0.98], "optimizer.beta1": 0.8},
     ),
     Rule(
+        name="nothing-to-sort-by-length",
+        paths=("loading.bucketing",),
+        applies=lambda config: config.loading.bucketing,
+        message="loading.bucketing puts examples of like length together, and here lengths are not known before texts "
+        "are put: they are short, and pictures have one size",
+        remedy="leave it out; chunking cuts batches by length all the same",
+        failing={"loading.bucketing": True},
+    ),
+    Rule(
         name="no-deepspeed-yet",
         paths=("compute.deepspeed",),
         applies=lambda config: config.compute.deepspeed is not None,

@@ -8,6 +8,8 @@ B examples, L encoder tokens, V visual tokens, A answers, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,22 +48,34 @@ class PointerHead(nn.Module):
         return found / math.sqrt(state.shape[-1])
 
 
-def first_state(model: Any, encoded: Encoded) -> Tensor:
-    """Return the decoder's state after its start `[B, D]`.
+@contextmanager
+def head_inputs(model: Any) -> Iterator[list[Tensor]]:
+    """Collect what the head that writes is given inside, `[B, T, D]` of each pass."""
+    found: list[Tensor] = []
+
+    def catch(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        found.append(arguments[0])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(catch)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def first_state(model: Any, encoded: Encoded, words: Tensor) -> Tensor:
+    """Return the decoder's state after its start `[B, D]`, as the head that writes is given it.
 
     Args:
         model: A `VisionLanguageModel`.
         encoded: What its encoder gave.
+        words: `[B, S]`, what that had read.
     """
     start = int(model.config.decoder_start_token_id)
-    given = torch.full((len(encoded.states), 1), start, dtype=torch.int64, device=encoded.states.device)
-    found: Any = model.language_model.get_decoder()(
-        input_ids=given,
-        encoder_hidden_states=encoded.states,
-        encoder_attention_mask=encoded.mask,
-        use_cache=False,
-    )
-    return found.last_hidden_state[:, -1]
+    given = torch.full_like(words[:, :1], start)
+    with head_inputs(model) as found, model.telling(torch.ones_like(given)):
+        model(words, encoded=encoded, decoder_input_ids=given)
+    return found[-1][:, -1]
 
 
 def visual_states(model: Any, encoded: Encoded, words: Tensor, count: int) -> Tensor:

@@ -73,9 +73,11 @@ class Refcoco(Task):
             raise DataError(f"refcoco, example {example.uid}: its picture must be given")
         order = tuple(map(int, draw.permutation(len(regions)))) if self.shuffle and draw is not None else None
         shown = regions if order is None else regions[list(order)]
-        best, overlap = nearest_region(example.more["box"], shown)
         allowed = self._candidates(example, shown) if draw is None else range(len(shown))
         choices = tuple(region_word(number) for number in allowed)
+        if not self.learns(example):
+            return Asked(source, choices=choices, order=order)
+        best, overlap = nearest_region(example.more["box"], shown)
         return Asked(source, region_word(best), float(overlap >= ENOUGH), choices, order)
 
     def measure(self, answers: Sequence[Answered]) -> Evaluation:
