@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from quincunx.config.load import explicit_paths, load
@@ -16,16 +14,11 @@ from quincunx.config.plan import Plan, make_plan
 from quincunx.data.batch import Batch
 from quincunx.data.loader import Updates
 from quincunx.engine.experiment import Experiment, order_of
-from quincunx.recipes import RECIPES
 from quincunx.recipes.vision_language.config import SCHEMA
 from quincunx.recipes.vision_language.data.world.generate import generate
 from quincunx.recipes.vision_language.recipe import RECIPE
 from settings_looked_at import no_pictures
 
-PLACE = {
-    "schema": "quincunx.recipes.vision_language.config:SCHEMA",
-    "recipe": "quincunx.recipes.vision_language.recipe:RECIPE",
-}
 COUNTS = {"train": 16, "dev": 8, "test": 8}
 SMALL: dict[str, Any] = {
     "recipe": "vision_language",
@@ -41,14 +34,6 @@ SMALL: dict[str, Any] = {
     "log": {"every": 1},
     "compute": {"threads": 1, "device": "cpu"},
 }
-
-
-@contextlib.contextmanager
-def registered() -> Iterator[None]:
-    """Have the recipe in the table."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "vision_language", PLACE)
-        yield
 
 
 def make_world(folder: Path) -> Path:
@@ -104,5 +89,5 @@ def run_of(world: Path, folder: Path, changes: Mapping[str, Any] | None = None, 
     """Return the finished run of the small config in a folder."""
     from quincunx import train
 
-    with registered(), no_pictures():
+    with no_pictures():
         return train(config_of(world, {"run.dir": str(folder), **(changes or {})}), **options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,14 @@ from quincunx.config.names import split
 from quincunx.recipes.vision_language.config import SCHEMA
 from recipes.vision_language.settings_rows import ROWS, SHARED, Row
 from recipes.vision_language.settings_seen import MODES, SMALL, Seen, write_sets
-from vision_language_runs import registered
 
 TESTS = Path(__file__).parents[2]
 Settings = Mapping[str, Any]
 SECTIONS = ("section", "section, or a `_target_` node")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def in_the_table() -> Iterator[None]:
-    with registered():
-        yield
-
-
 @pytest.fixture(scope="module")
-def look(in_the_table: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Settings], Seen]:
+def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Settings], Seen]:
     """Return a function that makes what is seen of settings, once for the same ones."""
     pytest.importorskip("transformers")
     home = tmp_path_factory.mktemp("settings")

@@ -16,7 +16,7 @@ from quincunx.errors import QuincunxError
 from quincunx.recipes.vision_language.data.record import TASKS
 from quincunx.recipes.vision_language.evaluate import answer_all
 from toys import cpu
-from vision_language_runs import experiment_of, registered, run_of
+from vision_language_runs import experiment_of, run_of
 
 KEYS = ("pictures", "text", "choices", "rationales", "label")
 
@@ -27,8 +27,7 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def predict(run: Run, *rows: dict[str, Any]) -> list[dict[str, Any]]:
-    with registered():
-        return run.predict(rows)
+    return run.predict(rows)
 
 
 def rows_of(world: Path, task: str) -> list[dict[str, Any]]:
@@ -38,8 +37,7 @@ def rows_of(world: Path, task: str) -> list[dict[str, Any]]:
 
 def test_rows_are_answered_as_examples_are_in_their_order(world: Path, run: Run) -> None:
     made = experiment_of(world, {"adapt.bottleneck": True, "data.dev_top": 3})
-    with registered():
-        made.parts.model.load_state_dict(run.model().state_dict())
+    made.parts.model.load_state_dict(run.model().state_dict())
     evaluator: Any = made.evaluators["dev"]
     rows = [row for task in reversed(TASKS) for row in rows_of(world, task)]
     found = predict(run, *rows)
@@ -89,7 +87,7 @@ def test_a_row_that_cannot_be_answered_is_refused(row: dict[str, Any], said: str
         predict(run, row)
 
 
-def test_the_command_line_answers_rows_of_a_file(run: Run, known: None, cli: Callable[..., Any]) -> None:
+def test_the_command_line_answers_rows_of_a_file(run: Run, cli: Callable[..., Any]) -> None:
     row = {"task": "refcoco", "picture": "dev-000000", "text": "the thing"}
     Path("rows.jsonl").write_text(json.dumps(row) + "\n")
     said = cli("predict", run.path, "rows.jsonl")

@@ -17,7 +17,7 @@ from quincunx.preview import count
 from quincunx.recipes import schemas
 from quincunx.recipes.vision_language.pretraining.measured import measures_of
 from quincunx.recipes.vision_language.unread import ATTRIBUTES, CLASSES
-from vision_language_runs import config_of, registered, run_of
+from vision_language_runs import config_of, run_of
 
 LOSSES = ["lm", "qa", "itm", "caption", "ground_caption", "refer", "obj", "attr", "feat"]
 SETTINGS: dict[str, Any] = {
@@ -35,8 +35,7 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    with registered():
-        return dict(run.model("last").state_dict())
+    return dict(run.model("last").state_dict())
 
 
 def test_stopped_and_looked_at_it_ends_as_one_that_was_not(world: Path, tmp_path: Path, whole: Run) -> None:
@@ -51,12 +50,11 @@ def test_every_loss_is_measured_and_measured_alike_afterwards(whole: Run) -> Non
     lines: Any = whole.metrics()
     found = {line["name"]: line["value"] for line in lines if line["split"] == "test"}
     assert found.keys() == {*measures_of(LOSSES)}
-    with registered():
-        assert dict(evaluate(whole, "test").scalars) == pytest.approx(found)
+    assert dict(evaluate(whole, "test").scalars) == pytest.approx(found)
 
 
 def test_it_answers_nothing_and_a_run_of_tasks_begins_from_it(world: Path, tmp_path: Path, whole: Run) -> None:
-    with registered(), pytest.raises(UsageError, match="begin one of tasks from it, by init_from"):
+    with pytest.raises(UsageError, match="begin one of tasks from it, by init_from"):
         whole.predict([{"task": "vqa", "picture": "dev-000000", "text": "what?"}])
     settings = {"init_from": str(whole.path), "budget.updates": 1, "optimizer.learning_rate": 0.0}
     settings |= {"model.tokenizer": str(whole.path / "language")}
@@ -68,7 +66,7 @@ def test_it_answers_nothing_and_a_run_of_tasks_begins_from_it(world: Path, tmp_p
     assert all(torch.equal(found[name], wanted[name]) for name in found)
 
 
-def test_heads_of_regions_are_counted_without_data(world: Path, known: None) -> None:
+def test_heads_of_regions_are_counted_without_data(world: Path) -> None:
     first, notes = count(load(config_of(world, SETTINGS), schemas=schemas()))
     other = {**SETTINGS, "pretraining.losses": ["lm"]}
     plain, _ = count(load(config_of(world, other), schemas=schemas()))

@@ -17,7 +17,7 @@ from quincunx.recipes.vision_language import assemble
 from quincunx.recipes.vision_language.data.record import TASKS
 from quincunx.recipes.vision_language.measured import MEASURES
 from quincunx.recipes.vision_language.recipe import RECIPE
-from vision_language_runs import batch_of, experiment_of, registered, run_of
+from vision_language_runs import batch_of, experiment_of, run_of
 
 ADAPTED: dict[str, Any] = {
     "adapt.bottleneck": True,
@@ -31,8 +31,7 @@ ADAPTED: dict[str, Any] = {
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    with registered():
-        return dict(run.model("last").state_dict())
+    return dict(run.model("last").state_dict())
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -78,8 +77,7 @@ def test_every_task_is_trained_and_measured_by_its_measures(task: str, world: Pa
         assert f"{task}/accuracy" in names
         wanted = {name for name in wanted if name in names}
     assert names == {"score", *wanted}
-    with registered():
-        again = evaluate(run, "test")
+    again = evaluate(run, "test")
     found = {line["name"]: line["value"] for line in run.metrics() if line["split"] == "test"}  # pyright: ignore
     assert dict(again.scalars) == pytest.approx(found, nan_ok=True)
 
@@ -114,9 +112,8 @@ def test_few_examples_of_every_task_are_learnt_by_heart(world: Path, tmp_path: P
         assert found[name] == 1.0, name
     assert found["mmt/bleu"] > 0.6
     assert found["caption/cider"] > 2.0
-    with registered():
-        [translated] = run.predict([{"task": "mmt", **_row(world, "mmt")}])
-        [captioned] = run.predict([{"task": "caption", **_row(world, "caption")}])
+    [translated] = run.predict([{"task": "mmt", **_row(world, "mmt")}])
+    [captioned] = run.predict([{"task": "caption", **_row(world, "caption")}])
     assert translated["answer"] in _answers(world, "mmt")
     assert captioned["answer"] in _answers(world, "caption")
 
@@ -152,8 +149,7 @@ def test_a_backbone_from_a_folder_says_its_first_special_token_first(
     run, found = learnt(world, tmp_path / "run", **settings)
     assert found["gqa/accuracy"] == found["refcoco/accuracy"] == 1.0
     assert [line["value"] for line in train_lines(run) if line["name"] == "refcoco_accuracy"][-1] > 0.9
-    with registered():
-        made = RECIPE.build(run.config, home=run.path)
+    made = RECIPE.build(run.config, home=run.path)
     asking = cast(Any, made.collate)
     assert asking.texts.begins and not cast(Any, built.collate).texts.begins
     batch = batch_of(made)
@@ -194,11 +190,10 @@ def test_what_a_model_was_built_for_is_kept_with_the_run(world: Path, tmp_path: 
     run = run_of(world, tmp_path / "run", settings)
     kept = json.loads((run.path / "language" / "asked.json").read_text())
     assert kept["pictures"] == 2 and "star" in kept["answers"]
-    with registered():
-        assert run.model("last").answer_head[-1].out_features == len(kept["answers"])  # pyright: ignore
-        (run.path / "language" / "asked.json").write_text('{"pictures": "two"}')
-        with pytest.raises(QuincunxError, match=r"asked.json is damaged"):
-            run.model("last")
+    assert run.model("last").answer_head[-1].out_features == len(kept["answers"])  # pyright: ignore
+    (run.path / "language" / "asked.json").write_text('{"pictures": "two"}')
+    with pytest.raises(QuincunxError, match=r"asked.json is damaged"):
+        run.model("last")
 
 
 def test_a_run_is_read_without_the_file_that_its_image_encoder_began_with(

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("transformers", reason="the transformers library is not installed")
 
-from vision_language_runs import experiment_of, registered, run_of
+from vision_language_runs import experiment_of, run_of
 
 
 def test_a_run_that_only_evaluates_has_the_weights_it_starts_from(world: Path, tmp_path: Path) -> None:
@@ -29,8 +29,7 @@ def test_a_run_that_only_evaluates_has_the_weights_it_starts_from(world: Path, t
         )
         assert mine == theirs and mine
     assert second.report.is_file()
-    with registered():
-        one, other = first.model("best").state_dict(), second.model("best").state_dict()
+    one, other = first.model("best").state_dict(), second.model("best").state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -26,7 +26,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_parameters_are_counted_without_weights(settings: dict[str, Any], world: Path, known: None) -> None:
+def test_parameters_are_counted_without_weights(settings: dict[str, Any], world: Path) -> None:
     made = experiment_of(world, settings)
     model: Any = made.parts.model
     size = model.language_model.config.vocab_size
@@ -36,7 +36,7 @@ def test_parameters_are_counted_without_weights(settings: dict[str, Any], world:
     assert any("a tokenizer of" in note for note in notes)
 
 
-def test_a_classifier_is_as_large_as_is_usual_where_nothing_is_read(world: Path, known: None) -> None:
+def test_a_classifier_is_as_large_as_is_usual_where_nothing_is_read(world: Path) -> None:
     tree = config_of(world, {"data.tasks": ["vqa"], "model.classifier": True})
     counted, notes = count(load(tree, schemas=schemas()))
     plain, _ = count(load(config_of(world, {"data.tasks": ["vqa"]}), schemas=schemas()))
