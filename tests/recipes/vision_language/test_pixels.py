@@ -89,7 +89,7 @@ def test_boxes_go_where_their_pixels_go(width: int, height: int, high: int, wide
         if moved.visible[0] > 0.3:
             np.testing.assert_allclose(moved.boxes[0], found_at(moved.image), atol=1.6)
     if fit == "squash":
-        assert shown.visible[0] == 1
+        assert shown.visible[0] == pytest.approx(1, abs=1e-6)  # sides are scaled in float32
 
 
 def test_the_middle_is_cut_out_of_what_just_covers_the_size() -> None:
