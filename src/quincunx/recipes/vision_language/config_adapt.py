@@ -90,7 +90,8 @@ class Adapt(Section):
     vision_reduction_factor: Annotated[float, VISION] = Field(default=2.0, gt=0)
     """Channels of a block divided by this are those inside a bottleneck."""
     vision_without_batch_norm: Annotated[bool, VISION] = False
-    """No batch norms in them; what they give is added before the block's own batch norm rather than after."""
+    """No batch norms in them; what they give is added before the block's own batch norm rather than after. The guide's
+    words for it, "load vis encoder with or without Batchnorm", speak of the encoder, whose own norms stay."""
     head: bool = False
     """A bottleneck from the last state to the logits, beside the head."""
     lora: bool = False
