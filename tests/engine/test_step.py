@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -108,6 +109,17 @@ def test_the_budget_counts_each_tensor_once_and_leaves_weights_out():
     assert z.requires_grad
     with Budget("auto", 1, (layer,)).counting():
         layer(x)
+
+
+def test_a_graph_that_does_not_fit_goes_at_once():
+    """Operations like exp save what they gave, which refers back to them."""
+    x = torch.randn(50, 100, requires_grad=True)
+    with Budget("auto", 1, ()).counting():
+        y = torch.softmax(x.exp(), -1)
+    given = weakref.ref(y)
+    assert given() is y
+    del y
+    assert given() is None
 
 
 def test_summed_gradient_is_that_of_the_written_out_loss():

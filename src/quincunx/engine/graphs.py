@@ -40,14 +40,16 @@ class Budget:
         if self.choice != "auto":
             yield
             return
-        seen: dict[int, Tensor] = {}  # a storage's identity is only good while the storage lives
+        seen: dict[int, torch.UntypedStorage] = {}  # a storage's identity is only good while the storage lives
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             if storage._cdata not in self.own and storage._cdata not in seen:
-                seen[storage._cdata] = tensor
+                seen[storage._cdata] = storage
                 self.left -= storage.nbytes()
-            return tensor
+            # not the tensor itself: an operation that saves what it gave would hold itself up, and a graph that is
+            # dropped without a walk would never go
+            return tensor.detach()
 
         with torch.autograd.graph.saved_tensors_hooks(keep, _as_it_is):
             yield
