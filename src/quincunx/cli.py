@@ -18,6 +18,7 @@ from quincunx.verbs import (
     data,
     exporting,
     features,
+    flags,
     inspecting,
     mining,
     scoring,
@@ -47,7 +48,7 @@ FAMILIES = (
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    options, rest = _parser().parse_known_args(sweeping.with_run(vectors.with_build(list(arguments))))
+    options, rest = _parsed(sweeping.with_run(vectors.with_build(list(arguments))))
     options.arguments = list(arguments)
     try:
         _settle(options, rest)
@@ -96,6 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return what the command says, and the words that are left; flags that name settings are overrides."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(words)
+    left = [word for word in rest if word.startswith("--")]
+    if not left or not options.takes_overrides:
+        return options, rest
+    # what argparse left over are no options of the verb: once they are overrides, it can tell the config from values
+    return parser.parse_known_args(flags.as_changes(words, left, flags.setting_names()))
+
+
 def _settle(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Gather the overrides: positional ones, those after options, and one that `--resume` took for its run."""
     if getattr(options, "takes_words", False):  # argparse leaves out those that stand after an option
@@ -103,7 +115,9 @@ def _settle(options: argparse.Namespace, rest: Sequence[str]) -> None:
         rest = [text for text in rest if text.startswith("-")]
     unknown = [text for text in rest if not options.takes_overrides or text.startswith("-")]
     if unknown:
-        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # argparse's own wording and exit code
+        usage = options.refuse.__self__.format_usage()  # it is the error method of the verb's parser
+        names = flags.setting_names() if options.takes_overrides else ()
+        options.refuse(flags.refusal(unknown, usage, names))  # argparse's own wording and exit code
     if not options.takes_overrides:
         return
     options.overrides = [*options.changes, *rest]

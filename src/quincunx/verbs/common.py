@@ -16,7 +16,7 @@ Verb = Callable[[argparse.Namespace], int]
 Adder = Callable[..., argparse.ArgumentParser]
 """`adder(name, verb, text, config=False)` adds a verb and returns its parser; one with a config takes changes to it."""
 
-OVERRIDES = "changes: path=value, path+=item, ~path, path=@file"
+OVERRIDES = "changes: path=value, path+=item, ~path, path=@file; or --path value"
 
 
 def add_verb(

@@ -131,6 +131,8 @@ def _add_data(add: Adder) -> None:
     for name, what in {"objects": "classes", "attributes": "attributes"}.items():
         made.add_argument(f"--{name}", metavar="FILE", help=f"of {DETECTIONS}, the names of {what}, one a line")
     made.add_argument("--name", default="butd", metavar="NAME", help=f"of {DETECTIONS}, what the features are called")
+    what = f"of {DETECTIONS} in LMDB whose values are bare numbers: their type and a row's width, such as float32,2048"
+    made.add_argument("--raw", metavar="TYPE,F", help=what)
 
 
 def _add_setting(made: argparse.ArgumentParser, name: str, value: float | bool | None, what: str) -> None:
@@ -268,10 +270,15 @@ def shapeworld(options: argparse.Namespace) -> int:
 
 def import_data(options: argparse.Namespace) -> int:
     """Import a public data set into a collection folder."""
+    from quincunx.errors import UsageError
     from quincunx.recipes.vision_language.data import importers
 
     if options.kind == DETECTIONS:
         return _import_detections(options)
+    if options.raw is not None:
+        raise UsageError(
+            f"--raw {options.raw} says what {DETECTIONS} in LMDB are; {options.kind} has none: leave it out"
+        )
     found = importers.import_data(
         options.kind,
         options.files,
@@ -293,7 +300,7 @@ def _import_detections(options: argparse.Namespace) -> int:
     from quincunx.recipes.vision_language.data.importers.detections import import_detections
 
     names = {"objects": options.objects, "attributes": options.attributes}
-    found = import_detections(options.files, options.out, name=options.name, **names)
+    found = import_detections(options.files, options.out, name=options.name, raw=options.raw, **names)
     say(f"{found.path}: features of {found.pictures:,} pictures, {found.width:,} wide")
     return 0
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quincunx.verbs import scoring_answers
+from quincunx.verbs import scoring_answers, scoring_tasks
 from quincunx.verbs.common import Adder, add_skips, aligned, group, run_folder, say, say_error
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def add_to(add: Adder) -> None:
     scores = group(add, "score", "measure what a system found or answered, from files")
     _add_ranking(scores)
     scoring_answers.add_below(scores)
+    scoring_tasks.add_below(scores)
 
 
 def _add_evaluate(add: Adder) -> None:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from quincunx.verbs.common import Adder, aligned, say
-
-if TYPE_CHECKING:
-    from quincunx.metrics.measured import Measured
+from quincunx.verbs.common import Adder
+from quincunx.verbs.scoring_shown import add_output, of_file, say_measures
 
 REFERENCES = "{id: [text, ...]}, captions of COCO, or JSON lines with uid and references"
 CANDIDATES = "{id: text}, or [{image_id, caption}, ...]"
@@ -26,7 +20,7 @@ def add_below(add: Adder) -> None:
     made.add_argument(
         "--tokenizer", choices=("ptb", "split"), default="ptb", help="ptb (default), or split at spaces only"
     )
-    _add_output(made)
+    add_output(made)
     made = add("vqa", vqa, "measure answers to visual questions against ten people's, as the VQA challenge does")
     made.add_argument(
         "--predictions", required=True, metavar="FILE", help="[{question_id, answer}, ...], or {id: answer}"
@@ -35,21 +29,12 @@ def add_below(add: Adder) -> None:
     made.add_argument("--annotations", required=True, metavar="FILE", help=what)
     what = "official (default): as the challenge's script, oversights included; fixed: without them; soft: by weights"
     made.add_argument("--mode", choices=("official", "fixed", "soft"), default="official", help=what)
-    _add_output(made)
+    add_output(made)
     made = add("translation", translation, "measure translations against references: BLEU and chrF as sacrebleu's")
     made.add_argument("--references", required=True, metavar="FILE", help="as for captions")
     made.add_argument("--translations", required=True, metavar="FILE", help="as candidates for captions")
     made.add_argument("--lowercase", action="store_true", help="capitals count as small letters")
-    _add_output(made)
-
-
-def _add_output(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--json", action="store_true", help="as JSON, in full precision")
-    what = "with --json, also the bounds of the 95 %% intervals, as NAME_low and NAME_high"
-    made.add_argument("--intervals", action="store_true", help=what)
-    made.add_argument(
-        "--samples", metavar="FILE", help="also write every sample's values, as JSON {measure: {id: value}}"
-    )
+    add_output(made)
 
 
 def caption(options: argparse.Namespace) -> int:
@@ -62,9 +47,9 @@ def caption(options: argparse.Namespace) -> int:
     same_ids(references, candidates, "caption", options.candidates)
     tokenizer = ptb_words if options.tokenizer == "ptb" else str.split
     wanted = list(FAMILIES) if options.measures is None else [name.strip() for name in options.measures.split(",")]
-    with _of_file(options.references):
+    with of_file(options.references):
         found = score_captions(references, candidates, wanted, tokenizer=tokenizer)
-    _say(options, found)
+    say_measures(options, found)
     return 0
 
 
@@ -79,14 +64,14 @@ def vqa(options: argparse.Namespace) -> int:
         weights, predictions = read_weights(options.annotations), read_predictions(options.predictions)
         same_ids(weights, predictions, "question", options.predictions)
         said = {name: normalised(answer, "fixed") for name, answer in predictions.items()}
-        _say(options, {"accuracy": soft_accuracy(weights, said)})
+        say_measures(options, {"accuracy": soft_accuracy(weights, said)})
         return 0
     questions, predictions = read_questions(options.annotations), read_predictions(options.predictions)
     same_ids(questions, predictions, "question", options.predictions)
-    with _of_file(options.annotations):
+    with of_file(options.annotations):
         found = vqa_accuracy(questions, predictions, options.mode)
     kinds = {"question type": found.by_question_type, "answer type": found.by_answer_type}
-    _say(options, {"accuracy": found.overall}, kinds)
+    say_measures(options, {"accuracy": found.overall}, kinds)
     return 0
 
 
@@ -98,55 +83,5 @@ def translation(options: argparse.Namespace) -> int:
 
     references, translations = read_references(options.references), read_candidates(options.translations)
     same_ids(references, translations, "sentence", options.translations)
-    _say(options, translation_scores(references, translations, options.lowercase))
+    say_measures(options, translation_scores(references, translations, options.lowercase))
     return 0
-
-
-@contextmanager
-def _of_file(path: str) -> Iterator[None]:
-    """Name the file of what is wrong with its data."""
-    from quincunx.errors import DataError
-
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-
-def _say(
-    options: argparse.Namespace,
-    found: Mapping[str, Measured],
-    kinds: Mapping[str, Mapping[str, Measured]] | None = None,
-) -> None:
-    """Show measures, with tables by kind, and write the samples' values where it is asked for."""
-    from quincunx.runs.files import to_json, write_atomically
-
-    if options.samples is not None:
-        values = {name: measured.by_name for name, measured in found.items()}
-        write_atomically(Path(options.samples), to_json(values, indent=1))
-    if options.json:
-        plain: dict[str, Any] = {}
-        for name, measured in found.items():
-            plain[name] = measured.value
-            if options.intervals:
-                bounds = measured.interval()
-                plain |= {f"{name}_low": bounds.low, f"{name}_high": bounds.high}
-        for kind, groups in (kinds or {}).items():
-            plain[f"by_{kind.replace(' ', '_')}"] = {group: measured.value for group, measured in groups.items()}
-        say(to_json(plain, indent=1).decode())
-        return
-    some = next(iter(found.values()))
-    say(f"{len(some.names):,} samples; 95 % intervals by resampling them\n")
-    say(_table("measure", found))
-    for kind, groups in (kinds or {}).items():
-        if groups:
-            say("\n" + _table(kind, groups))
-
-
-def _table(head: str, found: Mapping[str, Measured]) -> str:
-    rows = [
-        (name, len(measured.names), f"{measured.value:.4f}", f"{bounds.low:.4f} to {bounds.high:.4f}")
-        for name, measured in found.items()
-        for bounds in [measured.interval()]
-    ]
-    return aligned([(head, "samples", "value", "interval"), *rows])

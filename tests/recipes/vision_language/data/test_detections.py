@@ -11,10 +11,10 @@ import pytest
 
 from quincunx.errors import DataError, MissingExtra, UsageError
 from quincunx.recipes.vision_language.data.features import Features
-from quincunx.recipes.vision_language.data.folder import Collection
+from quincunx.recipes.vision_language.data.folder import Collection, write_collection
 from quincunx.recipes.vision_language.data.importers.detected import COLUMNS
 from quincunx.recipes.vision_language.data.importers.detections import import_detections
-from quincunx.recipes.vision_language.data.record import Region
+from quincunx.recipes.vision_language.data.record import Picture, Region
 
 WIDTH = 6
 
@@ -83,6 +83,19 @@ def test_regions_and_features(tmp_path: Path, words: dict[str, Path]):
     assert more.pictures == 1 and len(Collection(tmp_path / "out").pictures) == 3
     assert Collection(tmp_path / "out").pictures["COCO_3"].regions[0].name is None
     assert Features(more.path).header.model != features.header.model
+
+
+def test_features_of_other_regions_are_refused(tmp_path: Path):
+    """As many regions, but others: their rows would be taken for those of the regions that are there."""
+    out = tmp_path / "out"
+    write_collection(out, [Picture("COCO_1", 40, 30, None, (Region((0, 0, 9, 9)),))], {})
+    before = (out / "pictures.jsonl").read_bytes()
+    path = write(tmp_path / "train.tsv", fields("COCO_1", BOXES[:1]))
+    with pytest.raises(UsageError, match=r"train.tsv:1: picture COCO_1 has 1 regions .* import detections first"):
+        import_detections([path], out)
+    assert (out / "pictures.jsonl").read_bytes() == before and not (out / "features").exists()
+    same = write(tmp_path / "same.tsv", fields("COCO_1", [[0.0, 0.0, 9.0, 9.0]]))
+    assert import_detections([same], out).pictures == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +11,10 @@ import numpy as np
 
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.vision_language.data.features import write_features
-from quincunx.recipes.vision_language.data.folder import FEATURES, write_collection
+from quincunx.recipes.vision_language.data.folder import FEATURES, PICTURES, Collection, write_collection
 from quincunx.recipes.vision_language.data.importers.detected import Detected, hdf5, tab_separated
+from quincunx.recipes.vision_language.data.importers.packed import parse_raw
+from quincunx.recipes.vision_language.data.importers.stored import is_store, stored
 from quincunx.recipes.vision_language.data.record import Box, Picture, Region
 
 
@@ -37,50 +39,75 @@ def import_detections(
     name: str = "butd",
     objects: str | Path | None = None,
     attributes: str | Path | None = None,
+    raw: str | None = None,
 ) -> ImportedFeatures:
     """Write pictures with their regions, and the features of these, into a collection folder, or add them to one.
 
     Boxes are cut to their pictures; one of which nothing is left keeps a pixel, so that rows and regions stay alike.
+    Stores without boxes give features alone, of pictures that the collection has.
 
     Args:
-        files: Tab-separated files, or HDF5 files (`.h5`, `.hdf5`), each picture in one of them.
+        files: Tab-separated files, HDF5 files (`.h5`, `.hdf5`) or LMDB stores (folders, `.lmdb`, `.mdb`), each picture
+            in one of them.
         out: The collection, made if missing.
         name: What the features are called: the file is `features/<name>.arrow`.
         objects: A file with the name of class n on line n, of several with commas the first; None: regions get none.
         attributes: Likewise, of attributes.
+        raw: Of LMDB stores whose values are bare numbers, their type and how many are a row: `float32,2048`.
 
     Raises:
-        UsageError: There is no file, or features of this name are there already.
+        UsageError: There is no file, features of this name are there already, a picture has other regions already, or
+            `raw` is no such text or in vain.
         DataError: A file that cannot be read, or a value in it; the text says where.
-        MissingExtra: pyarrow is not installed, or h5py for HDF5 files.
+        MissingExtra: pyarrow is not installed, or h5py for HDF5 files, lmdb for stores.
     """
     paths = [Path(file).expanduser() for file in files]
     folder = Path(out).expanduser()
     target = folder / FEATURES / f"{name}.arrow"
     if not paths:
-        raise UsageError("detections need files: tab-separated lines of bottom-up attention, or HDF5")
+        raise UsageError("detections need files: tab-separated lines of bottom-up attention, HDF5, or LMDB stores")
     if target.exists():
         raise UsageError(f"{target} is already there; choose another name, or delete that file")
     words = [_words(Path(path).expanduser()) if path else None for path in (objects, attributes)]
-    width = _check(paths, words)
-    write_collection(folder, (_picture(each, words) for each in _detected(paths)), {}, add=True)
-    rows = ((each.id, each.features()) for each in _detected(paths))
+    # taken out before anything is written: the file of pictures is another one afterwards
+    known = Collection(folder).pictures if (folder / PICTURES).is_file() else {}
+    read = _reader(paths, known, raw)
+    width = _check(read, paths[0], words)
+    for each in read():
+        _refuse_other_regions(_picture(each, words), known.get(each.id), each.where)
+    write_collection(folder, (_picture(each, words) for each in read()), {}, add=True)
+    rows = ((each.id, each.features()) for each in read())
     digest = sha256(b"".join(_beginning(path) for path in paths)).hexdigest()[:16]
     about = {"files": ", ".join(path.name for path in paths)}
     count = write_features(target, rows, width=width, model=f"detections {digest}", about=about)
     return ImportedFeatures(target, count, width)
 
 
-def _detected(paths: Sequence[Path]) -> Iterator[Detected]:
-    for path in paths:
-        yield from (hdf5 if path.suffix.lower() in (".h5", ".hdf5") else tab_separated)(path)
+def _reader(
+    paths: Sequence[Path], pictures: Mapping[str, Picture], raw: str | None
+) -> Callable[[], Iterator[Detected]]:
+    """Return what yields all that was detected, as often as it is called."""
+    stores = [path for path in paths if is_store(path)]
+    if raw is not None and not stores:
+        raise UsageError(f"--raw {raw} says what the values of LMDB stores are, and {paths[0]} is none")
+    numbers = None if raw is None else parse_raw(raw)
+    sizes = {picture.id: (picture.width, picture.height) for picture in pictures.values()} if stores else {}
+
+    def detected() -> Iterator[Detected]:
+        for path in paths:
+            if path in stores:
+                yield from stored(path, sizes, numbers)
+            else:
+                yield from (hdf5 if path.suffix.lower() in (".h5", ".hdf5") else tab_separated)(path)
+
+    return detected
 
 
-def _check(paths: Sequence[Path], words: Words) -> int:
+def _check(read: Callable[[], Iterator[Detected]], first: Path, words: Words) -> int:
     """Read everything once, so that nothing is written where something is wrong; return the width of features."""
     width = 0
     seen = set[str]()
-    for each in _detected(paths):
+    for each in read():
         if not each.id or each.id in seen:
             raise DataError(f"{each.where}: img_id: {each.id or 'empty'}; expected each picture once")
         seen.add(each.id)
@@ -90,8 +117,21 @@ def _check(paths: Sequence[Path], words: Words) -> int:
         if found != width:
             raise DataError(f"{each.where}: features: {found:,} numbers for a region; those before have {width:,}")
     if not width:
-        raise DataError(f"{paths[0]}: no lines; expected a picture a line")
+        unit = "key" if is_store(first) else "line"
+        raise DataError(f"{first}: no {unit}s; expected a picture a {unit}")
     return width
+
+
+def _refuse_other_regions(detected: Picture, known: Picture | None, where: str) -> None:
+    """Rows of features belong to the regions that a picture has: it must not have others already."""
+    if known is None or not known.regions or not detected.regions:
+        return
+    if [region.box for region in known.regions] != [region.box for region in detected.regions]:
+        raise UsageError(
+            f"{where}: picture {known.id} has {len(known.regions)} regions in the collection already, and they are not "
+            f"the {len(detected.regions)} detected ones, whose features these are; import detections first, into a new "
+            "collection, and what is asked about the pictures after them"
+        )
 
 
 def _picture(found: Detected, words: Words) -> Picture:
@@ -108,8 +148,8 @@ def _picture(found: Detected, words: Words) -> Picture:
 
 
 def _named(found: Detected, what: str, numbers: Sequence[int], known: Sequence[str] | None) -> Sequence[str | None]:
-    if known is None:
-        return [None] * len(numbers)
+    if known is None or not numbers:
+        return [None] * len(found.boxes)
     for number in numbers:
         if not 0 <= number < len(known):
             raise DataError(f"{found.where}: {what}: {number}; the list of names has {len(known):,}")
@@ -144,5 +184,6 @@ def _words(path: Path) -> list[str]:
 
 def _beginning(path: Path) -> bytes:
     """Return what tells a file from others: its size and its first megabyte."""
+    path = path / "data.mdb" if path.is_dir() else path
     with path.open("rb") as file:
         return f"{path.stat().st_size} ".encode() + file.read(1 << 20)

@@ -34,7 +34,7 @@ def refcoco(request: Request) -> Made:
     if len(request.files) != 2:
         raise UsageError(f"refcoco takes refs(...).p and instances.json, found {len(request.files)} files")
     path, instances_path = request.files
-    refs = list(listed(_plain(read_plain_pickle(path), path), str(path)))
+    refs = _references(path)
     instances = _instances(instances_path)
     splits = dict.fromkeys(split_word(ref.need("split", str)) for ref in refs)
     return {
@@ -42,6 +42,34 @@ def refcoco(request: Request) -> Made:
         for split in splits
         if request.wants(split)
     }
+
+
+def referred_boxes(refs: Path, instances: Path, split: str | None = None) -> dict[str, Box]:
+    """Return {sentence: box} of `refs(...).p` and `instances.json`: x1, y1, x2, y2 in pixels, cut to the picture.
+
+    Args:
+        refs: REFER's file of references.
+        instances: COCO's file of what they refer to.
+        split: Only those of a split, as the file or as a collection calls it; None: all.
+
+    Raises:
+        DataError: A file that cannot be read, a value in it, or no sentence of that split; the text says where.
+    """
+    known, found = _instances(instances), dict[str, Box]()
+    splits = dict[str, None]()
+    for ref in _references(refs):
+        word = split_word(ref.need("split", str))
+        splits[word] = None
+        if split is not None and word != split_word(split):
+            continue
+        picture, box = ref.name("image_id"), ref.name("ann_id")
+        if box not in known.boxes:
+            raise ref.wrong("ann_id", f"{box} of picture {picture} is not in {instances}")
+        for sentence in listed(ref.need("sentences", list), f"{ref.where}: sentences"):
+            found[sentence.name("sent_id")] = known.boxes[box]
+    if not found:
+        raise DataError(f"{refs}: no sentences of {split or 'any split'}; its splits are {', '.join(splits) or 'none'}")
+    return found
 
 
 def _refcoco(request: Request, refs: list[Row], instances: _Instances, split: str) -> Iterator[Example]:
@@ -80,6 +108,10 @@ def _instances(path: Path) -> _Instances:
         boxes[row.name("id")] = box
         regions.setdefault(picture, []).append(Region(box, names[category]))
     return _Instances(pictures, boxes, regions)
+
+
+def _references(path: Path) -> list[Row]:
+    return list(listed(_plain(read_plain_pickle(path), path), str(path)))
 
 
 def _plain(value: Any, path: Path) -> list[Any]:
