@@ -21,13 +21,13 @@ from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra, UsageError
 from quincunx.tuners.checked import ill_typed
 from quincunx.tuners.methods import METHODS
+from quincunx.tuners.parts import PART_WORDS, part_of
 from quincunx.tuners.residual import ResidualConfig
 from quincunx.tuners.trainable import (
     WORDS,
     Held,
     freeze_batch_norm_statistics,
     freeze_layer_norms,
-    part_of,
     select,
 )
 
@@ -219,7 +219,7 @@ def _adapted(model: nn.Module, section: Peft, notes: list[str]) -> tuple[nn.Modu
         if issubclass(warning.category, UserWarning):
             notes.append(f"peft: {text}")
     modules = (*tuner.targeted_module_names, *tuner.targeted_parameter_names)
-    notes += _surprises(model, tuner.targeted_module_names, linear)
+    notes += _surprises(model, tuner.targeted_module_names, linear, ours=section.method in METHODS)
     if section.method in METHODS:
         notes += tuner.notes
         if len(tuner.quincunx_shared):  # beside the model's own modules, so that it stays what is called
@@ -228,12 +228,14 @@ def _adapted(model: nn.Module, section: Peft, notes: list[str]) -> tuple[nn.Modu
     return (tuner if tuner_class.uses_shared_state else tuner.model), modules
 
 
-def _surprises(model: nn.Module, modules: Sequence[str], linear: Sequence[str]) -> list[str]:
+def _surprises(model: nn.Module, modules: Sequence[str], linear: Sequence[str], *, ours: bool) -> list[str]:
     """Return what may not have been meant by what was adapted, in sentences."""
     parts = sorted({part_of(model, path) for path in modules} - {""})
     found: list[str] = []
     if len(parts) > 1:
-        found.append(f"adapters stand in {' and '.join(parts)} alike: name modules by target_modules if one was meant")
+        words = ", ".join(word for word, part in PART_WORDS.items() if part in parts)
+        remedy = f"leave parts out by leave_out ({words})" if ours else "name modules by target_modules"
+        found.append(f"adapters stand in {' and '.join(parts)} alike: {remedy} if one was meant")
     if len(linear) > 1 and {*linear} <= {*modules}:
         found.append("every linear map of the model is adapted, its head too")
     return found

@@ -21,7 +21,8 @@ class TunerConfig:
     target_modules: list[str] | None = None
     """Full paths of modules in place of `sites`, `*` for anything."""
     leave_out: list[int | str] = field(default_factory=list[int | str])
-    """Layers without adapters, by number (negative: from the end of their stack), or full paths of modules."""
+    """Layers without adapters, by number (negative: from the end of their stack), full paths of modules, or parts of a
+    vision-language model: language_model, vision, connector."""
 
     def __post_init__(self) -> None:
         """Check the options, and whatever a class beside this one checks; raises ValueError."""

@@ -22,6 +22,7 @@ from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Call, Chain, Placement, SiteAdapter
 from quincunx.tuners.gates import GRANULARITIES, Granularity, make_gate
 from quincunx.tuners.method import TunerConfig, check_dropout, check_tasks
+from quincunx.tuners.parts import check_rows, sees_its_past_alone
 from quincunx.tuners.regulariser import Kept
 from quincunx.tuners.sites import (
     ATTENTION,
@@ -241,6 +242,7 @@ def place_residual(model: nn.Module, config: ResidualConfig, linear: Linear) -> 
         leave_out=config.leave_out,
     )  # fmt: skip
     _check_factors(found, config)
+    check_rows(model, (site.path for site in found), config.tasks)
     placement = Placement(notes=(describe(found),))
     for site in found:
         module = model.get_submodule(site.path)
@@ -248,7 +250,8 @@ def place_residual(model: nn.Module, config: ResidualConfig, linear: Linear) -> 
         if config.gate == "small" and _is_causal(model, site):
             raise UsageError(
                 f"{site.path}: the gate small is a mean over all positions, and this layer may not see those to come: "
-                "leave the decoder out by leave_out or target_modules, or take another gate"
+                "leave the decoder out by leave_out or target_modules (in a vision-language model leave_out: "
+                "[language_model]), or take another gate"
             )
         if config.needs_input and site.word in OWN_INPUT:
             outer = input_width_of(module)
@@ -283,7 +286,7 @@ def _put(placement: Placement, path: str, name: str, part: SiteAdapter) -> None:
 
 
 def _is_causal(model: nn.Module, site: Found) -> bool:
-    if site.decodes:
+    if site.decodes or sees_its_past_alone(model, site.path):
         return True
     stack = model.get_submodule(site.stack)
     return any(

@@ -15,6 +15,7 @@ from torch import nn
 
 from quincunx.config.suggest import closest
 from quincunx.errors import UsageError
+from quincunx.tuners.parts import PART_WORDS, bare, part_of
 
 ATTENTION, CROSS, FEEDFORWARD = "attention", "cross_attention", "feedforward"
 QUERY, KEY, VALUE, HEAD = "query", "key", "value", "head"
@@ -23,7 +24,7 @@ TAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     ATTENTION: {
         "self_attn.out_proj": ("self_attn.q_proj",),  # BART, CLIP, SigLIP
         "SelfAttention.o": ("SelfAttention.q",),  # T5
-        "attention.output.dense": ("attention.self.query",),  # BERT
+        "attention.output.dense": ("attention.self.query", "attention.attention.query"),  # BERT, BLIP-2's connector
         "attention.out_lin": ("attention.q_lin",),  # DistilBERT
         "self_attn.o_proj": ("self_attn.q_proj",),  # Llama
         "attention.o_proj": ("attention.q_proj",),  # ViT, DINOv2
@@ -31,16 +32,21 @@ TAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "attention.output": ("attention.query",),  # the encoder of this package
         "attention.attn.o": ("attention.attn.q",),  # MPNet
         "attn.Wo": ("attn.Wqkv",),  # ModernBERT
+        "self_attn.projection": ("self_attn.qkv",),  # pictures in BLIP and BLIP-2
+        "attn.proj": ("attn.qkv",),  # pictures in Qwen2-VL, SAM, timm
+        "window_attn.proj": ("window_attn.qkv",),  # pictures in Florence-2, and the next
+        "channel_attn.proj": ("channel_attn.qkv",),
     },
     CROSS: {
         "encoder_attn.out_proj": ("encoder_attn.q_proj",),
         "EncDecAttention.o": ("EncDecAttention.q",),
-        "crossattention.output.dense": ("crossattention.self.query",),
+        "crossattention.output.dense": ("crossattention.self.query", "crossattention.attention.query"),
     },
     FEEDFORWARD: {
         "fc2": ("fc1",),
         "DenseReluDense.wo": ("DenseReluDense.wi", "DenseReluDense.wi_0"),
         "output.dense": ("intermediate.dense",),
+        "output_query.dense": ("intermediate_query.dense",),  # BLIP-2's connector
         "ffn.lin2": ("ffn.lin1",),
         "mlp.down_proj": ("mlp.gate_proj", "mlp.gate_up_proj", "mlp.up_proj"),
         "mlp.c_proj": ("mlp.c_fc",),
@@ -96,7 +102,8 @@ def find_sites(
         model: The model; modules that have adapters already count as what they were.
         words: What the modules are for: attention, cross_attention, feedforward, query, key, value, head.
         patterns: Full paths in place of words, `*` for anything.
-        leave_out: Numbers of layers (negative ones from the end of their stack), or patterns of full paths.
+        leave_out: Numbers of layers (negative ones from the end of their stack), patterns of full paths, or parts of a
+            vision-language model (language_model, vision, connector).
 
     Raises:
         UsageError: An unknown word, or something that names nothing in this model.
@@ -122,7 +129,7 @@ def find_sites(
             f"{type(model).__name__} has no module that is known as {' or '.join(words)}: its maps are named "
             f"{', '.join(ends) or 'nothing'}; name some by their full paths in target_modules, * for anything"
         )
-    return _kept(found, leave_out)
+    return _kept(model, found, leave_out)
 
 
 def describe(found: Sequence[Found]) -> str:
@@ -164,7 +171,7 @@ def _word(path: str) -> tuple[str, str]:
     return best
 
 
-def _kept(found: list[Found], leave_out: Sequence[int | str]) -> list[Found]:
+def _kept(model: nn.Module, found: list[Found], leave_out: Sequence[int | str]) -> list[Found]:
     if not leave_out:
         return found
     lengths: dict[str, int] = {}
@@ -173,12 +180,16 @@ def _kept(found: list[Found], leave_out: Sequence[int | str]) -> list[Found]:
 
     def is_left_out(site: Found, what: int | str) -> bool:
         if isinstance(what, str):
-            return fnmatchcase(site.path, what)
+            named = what in PART_WORDS and part_of(model, site.path) == PART_WORDS[what]
+            return named or fnmatchcase(site.path, what)
         return bool(site.stack) and site.layer == (what if what >= 0 else lengths[site.stack] + what)
 
     for what in leave_out:
         if not any(is_left_out(site, what) for site in found):
-            raise UsageError(f"leave_out names {what!r}, and there is no such layer or module among those to adapt")
+            raise UsageError(
+                f"leave_out names {what!r}, and there is no such layer, module or part among those to adapt: "
+                f"{describe(found)}"
+            )
     kept = [site for site in found if not any(is_left_out(site, what) for what in leave_out)]
     if not kept:
         raise UsageError("leave_out leaves no module to adapt")
@@ -214,10 +225,3 @@ def input_width_of(module: nn.Module) -> int:
         if isinstance(width := getattr(module, name, None), int):
             return width
     raise UsageError(f"{type(module).__name__} is no linear map: nobody knows the width of what it takes")
-
-
-def bare(module: nn.Module) -> nn.Module:
-    """Return the module itself of one that has adapters already."""
-    while isinstance(inner := module._modules.get("base_layer"), nn.Module):
-        module = inner
-    return module

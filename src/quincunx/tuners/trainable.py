@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
@@ -20,28 +19,8 @@ from quincunx.config.suggest import closest
 from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Placement
 from quincunx.tuners.method import TunerConfig
-from quincunx.tuners.sites import bare, find_sites, plain
-
-Part = Literal["vision", "connector", "language", ""]
-
-PARTS: Mapping[Part, tuple[str, ...]] = {
-    "vision": (
-        "vision_tower", "vision_model", "vision_encoder", "vision_backbone", "vision_embed_tokens", "visual",
-        "vis_encoder", "image_encoder", "image_tower",
-    ),
-    "connector": (
-        "multi_modal_projector", "mm_projector", "connector", "qformer", "query_tokens", "language_projection",
-        "visual_projection", "text_projection", "image_to_text_projection", "modality_projection", "enc_to_dec_proj",
-        "merger", "deepstack_merger_list", "resampler", "perceiver_resampler", "aligner", "visual_embedding",
-        "visual_mapper", "image_newline", "logit_scale", "logit_bias",
-    ),
-    "language": (
-        "language_model", "language_backbone", "text_model", "text_encoder", "text_decoder", "text_tower", "lm_head",
-    ),
-}  # fmt: skip
-"""Part of a vision-language model -> what modules that hold it are called."""
-BY_INPUT: Mapping[str, Part] = {"pixel_values": "vision", "input_ids": "language"}
-"""What a model of transformers is fed first -> what it is a part of, where no name says so."""
+from quincunx.tuners.parts import Part, output_map, part_of
+from quincunx.tuners.sites import find_sites, plain
 
 HEADS = ("lm_head", "classifier", "classification_head", "score", "qa_outputs")
 STAGE = re.compile(
@@ -102,23 +81,6 @@ def _set(model: nn.Module, selection: Selection, trained: bool) -> Selection:
     return selection
 
 
-def part_of(model: nn.Module, path: str) -> Part:
-    """Return which part of a vision-language model a module or parameter belongs to, empty where nobody knows.
-
-    The innermost name that is known decides (the merger of a vision encoder is a connector), else what the innermost
-    model of transformers round it is fed with: all of BART is language, all of ResNet vision.
-    """
-    words = path.split(".")
-    for word in reversed(words):
-        for part, names in PARTS.items():
-            if word in names:
-                return part
-    known: Part = BY_INPUT.get(getattr(bare(model), "main_input_name", ""), "")
-    for module in _along(model, words):
-        known = BY_INPUT.get(getattr(module, "main_input_name", ""), known)
-    return known
-
-
 def is_norm(module: nn.Module) -> bool:
     """Whether a module is a layer norm or a root mean square norm of any model (a batch norm is not)."""
     if isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
@@ -161,7 +123,7 @@ def _relative_bias(model: nn.Module) -> set[str]:
 
 
 def _head(model: nn.Module) -> set[str]:
-    head = _output(model)
+    head = output_map(model)
     if head is not None:
         return _of_modules(model, lambda module: module is head)
     return {name for name in _own(model) if plain(name).split(".")[0] in HEADS}
@@ -281,16 +243,6 @@ def _of_part(model: nn.Module, part: Part) -> set[str]:
     return {name for name in _own(model) if part_of(model, plain(name)) == part}
 
 
-def _along(model: nn.Module, words: Sequence[str]) -> Iterator[nn.Module]:
-    """Yield the modules that a path goes through, outermost first."""
-    module = bare(model)
-    for word in words:
-        if (child := module._modules.get(word)) is None:
-            return
-        module = bare(child)
-        yield module
-
-
 def _last_layers(names: set[str]) -> set[str]:
     """Return those parameters that are in the last layer of the stack of layers which they are in."""
     places = {name: match for name in names if (match := STAGE.match(plain(name))) is not None}
@@ -300,15 +252,9 @@ def _last_layers(names: set[str]) -> set[str]:
     return {name for name, match in places.items() if int(match["number"]) == last[match["stack"]]}
 
 
-def _output(model: nn.Module) -> nn.Module | None:
-    ask = getattr(model, "get_output_embeddings", None)
-    found = ask() if callable(ask) else None
-    return bare(found) if isinstance(found, nn.Module) else None
-
-
 def _note(model: nn.Module, word: str) -> str:
     """Return what must be said about a word in this model; empty for nothing."""
-    head = _output(model)
+    head = output_map(model)
     if head is None or word not in ("head", "embeddings"):
         return ""
     mine = {id(weight) for weight in head.parameters()}

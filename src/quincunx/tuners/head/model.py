@@ -8,8 +8,9 @@ from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Placement
 from quincunx.tuners.head.config import HeadConfig
 from quincunx.tuners.head.layer import vocabulary
+from quincunx.tuners.parts import output_map
 from quincunx.tuners.residual import ResidualAdapter, bottleneck_of
-from quincunx.tuners.sites import HEAD, Found, describe, find_sites, input_width_of, width_of
+from quincunx.tuners.sites import HEAD, Found, describe, find_sites, input_width_of, plain, width_of
 
 
 def place(model: nn.Module, config: HeadConfig) -> Placement:
@@ -33,10 +34,9 @@ def place(model: nn.Module, config: HeadConfig) -> Placement:
 
 def _heads(model: nn.Module, config: HeadConfig) -> list[Found]:
     """Return the head by the model's own word if it has one, whatever it is called, or by the name it mostly has."""
-    ask = getattr(model, "get_output_embeddings", None)
-    head = ask() if callable(ask) and config.target_modules is None else None
+    head = output_map(model) if config.target_modules is None else None
     if head is not None:
         path = next((path for path, module in model.named_modules() if module is head), None)
         if path is not None:
-            return [Found(path, HEAD, "", 0, None)]
+            return [Found(plain(path), HEAD, "", 0, None)]
     return find_sites(model, (HEAD,), patterns=config.target_modules)

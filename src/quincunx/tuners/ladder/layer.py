@@ -152,6 +152,11 @@ class Rung(ExampleAware, SiteAdapter):
         climb = self.climb
         given = {**dict(zip(self._names, args, strict=False)), **kwargs}
         hidden: Tensor = given[self._names[0]]
+        if hidden.ndim != 3:
+            raise UsageError(
+                f"the layers of {climb.path or 'the model'} got states of shape {list(hidden.shape)}, and a ladder "
+                "needs [rows, positions, width]: pictures laid behind one another have no rows; leave this stack out"
+            )
         if self.number == 0:
             climb.clear()
             climb.entry = hidden

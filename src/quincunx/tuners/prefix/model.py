@@ -12,6 +12,7 @@ from torch import nn
 from quincunx.config.suggest import closest
 from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Placement
+from quincunx.tuners.parts import PART_WORDS, check_rows
 from quincunx.tuners.prefix.config import PrefixConfig
 from quincunx.tuners.prefix.layer import Attention, Prefix, register
 from quincunx.tuners.prompts.vectors import SoftVectors, Trunk
@@ -19,7 +20,7 @@ from quincunx.tuners.sites import ATTENTION, CROSS, Found, bare, describe, find_
 
 HEAD_WIDTHS = ("head_dim", "key_value_proj_dim", "attention_head_size")
 KEYS = ("k_proj", "k", "key", "k_lin")
-JOINED = ("c_attn",)
+JOINED = ("c_attn", "qkv")
 """Maps that make queries, keys and values in one."""
 INTERFACE, EAGER = "ALL_ATTENTION_FUNCTIONS", "eager_attention_forward"
 """What transformers calls its attention interface, and a model's own attention, in every modelling file."""
@@ -32,6 +33,7 @@ def place(model: nn.Module, config: PrefixConfig) -> Placement:
         UsageError: There are no such modules, or their attention is none that a prefix can be put into.
     """
     sites = attention_sites(model, config)
+    check_rows(model, (site.path for site in sites), config.tasks)
     tasks = len(config.tasks) or None
     placement = Placement(notes=(f"{config.prefix_len} keys and values in {describe(sites)}",))
     for site in sites:
@@ -61,14 +63,14 @@ def attention_sites(model: nn.Module, config: PrefixConfig) -> list[Found]:
     words = config.sites or [ATTENTION]
     if config.target_modules is not None:
         words = [ATTENTION, CROSS]
-    layers = [each for each in config.leave_out if isinstance(each, int)]
-    maps = find_sites(model, words, leave_out=layers)
+    paths = [each for each in config.leave_out if isinstance(each, str) and each not in PART_WORDS]
+    maps = find_sites(model, words, leave_out=[each for each in config.leave_out if each not in paths])
     found = [replace(site, path=site.entry.rpartition(".")[0]) for site in maps if site.entry]
     if not found:
         raise UsageError(f"{type(model).__name__} has no attention whose queries are made by a map of their own")
     if config.target_modules is not None:
         found = _matching(found, config.target_modules, model, "target_modules")
-    out = _matching(found, [each for each in config.leave_out if isinstance(each, str)], model, "leave_out")
+    out = _matching(found, paths, model, "leave_out")
     kept = [site for site in found if site not in out]
     if not kept:
         raise UsageError("leave_out leaves no attention for a prefix")
@@ -89,12 +91,18 @@ def sizes(module: nn.Module, entry: nn.Module, path: str) -> tuple[int, int, int
     """Return heads of queries, heads of keys, and the width of a head of an attention module."""
     head = next((width for name in HEAD_WIDTHS if isinstance(width := getattr(module, name, None), int)), None)
     if head is None:
-        raise UsageError(f"{path} ({type(module).__name__}) does not say how wide a head is: no prefix fits it")
+        raise UsageError(
+            f"{path} ({type(module).__name__}) does not say how wide a head is, so that no prefix fits it: leave it "
+            "out by leave_out"
+        )
     if any(module._modules.get(name) is entry for name in JOINED):
         return width_of(entry) // 3 // head, width_of(entry) // 3 // head, head
     keys = next((child for name in KEYS if isinstance(child := module._modules.get(name), nn.Module)), None)
     if keys is None:
-        raise UsageError(f"{path} ({type(module).__name__}) has no map of keys that is known: no prefix fits it")
+        raise UsageError(
+            f"{path} ({type(module).__name__}) has no map of keys that is known, so that no prefix fits it: leave it "
+            "out by leave_out"
+        )
     return width_of(entry) // head, width_of(keys) // head, head
 
 
@@ -110,6 +118,6 @@ def eager_of(module: nn.Module, path: str) -> Attention:
     if not used or names.get(INTERFACE) is not ALL_ATTENTION_FUNCTIONS or EAGER not in names:
         raise UsageError(
             f"{path} ({type(module).__name__}) computes attention in its own way, not through transformers' attention "
-            "interface, where a prefix is put in: use another method, as bottleneck"
+            "interface, where a prefix is put in: leave it out by leave_out, or use another method, as bottleneck"
         )
     return names[EAGER]

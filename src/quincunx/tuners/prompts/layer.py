@@ -25,7 +25,7 @@ from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Call, SiteAdapter
 from quincunx.tuners.prompts.vectors import SoftVectors, Trunk
 
-PER_TOKEN = ("token_type_ids", "mm_token_type_ids", "visual_pos_masks")
+PER_TOKEN = ("token_type_ids", "mm_token_type_ids", "visual_pos_masks", "image_embeds_position_mask")
 """Arguments with a number for each token, 0 for a prompt's."""
 POSITIONS = ("position_ids", "cache_position")
 

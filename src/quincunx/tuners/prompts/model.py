@@ -107,7 +107,7 @@ def _chosen(model: nn.Module, stacks: Sequence[Stack], config: PromptsConfig) ->
     if not stacks:
         raise UsageError(
             f"{name} has no encoder or decoder that takes inputs_embeds and holds its layers itself, as those of BART, "
-            "T5 and Llama do: use the method prefix, which stands in the attention of any transformer"
+            "T5 and Llama do: use the method prefix, which stands in attention, or bottleneck, which suits any of them"
         )
     chosen = list(stacks)
     if config.target_modules is not None:

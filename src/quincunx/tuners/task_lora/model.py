@@ -6,6 +6,7 @@ from torch import nn
 
 from quincunx.errors import UsageError
 from quincunx.tuners.adapter import Placement
+from quincunx.tuners.parts import check_rows
 from quincunx.tuners.sites import QUERY, VALUE, Found, bare, describe, find_sites, input_width_of, width_of
 from quincunx.tuners.task_lora.config import TaskLoraConfig
 from quincunx.tuners.task_lora.layer import TaskLora
@@ -15,11 +16,12 @@ def place(model: nn.Module, config: TaskLoraConfig) -> Placement:
     """Return a part for each site, and the names of the model's biases where they are trained.
 
     Raises:
-        UsageError: A site is no linear map, or the model has no biases to train.
+        UsageError: A site is no linear map, or has rows of no task of their own, or the model has no biases to train.
     """
     found = find_sites(
         model, config.sites or (QUERY, VALUE), patterns=config.target_modules, leave_out=config.leave_out
     )
+    check_rows(model, (site.path for site in found), config.tasks)
     placement = Placement(notes=(describe(found),))
     for site in found:
         placement.adapters[site.path] = _lora(model, site, config)

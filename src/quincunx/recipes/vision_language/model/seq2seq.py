@@ -60,7 +60,7 @@ class VisionLanguageModel(Teller):
         width = backbone.get_input_embeddings().embedding_dim
         if visual is not None and visual.width != width:
             raise UsageError(f"the visual embedding is {visual.width} wide, the backbone {width}")
-        # the names are those by which the tuners know parts of a model (quincunx.tuners.trainable.PARTS)
+        # the names are those by which the tuners know parts of a model (quincunx.tuners.parts.PARTS)
         self.language_model = backbone
         self.visual_embedding = visual
         self.downsample = downsample
