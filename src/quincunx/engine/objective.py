@@ -23,6 +23,8 @@ class Objective(nn.Module):
     """The named terms that `weights` and `loss` return."""
     coefficients: Mapping[str, float] = {}
     """Factor of each named term in the total; 1 where a term is not named."""
+    statistics_remedy: str = "put the module in eval mode, or use a norm without batch statistics"
+    """What else than whole batches helps where a module of the model computes statistics over a batch that is cut."""
 
     def weights(self, batch: Batch) -> dict[str, float]:
         """Return what each term counts in this batch (examples, tokens, pairs), from the data alone.

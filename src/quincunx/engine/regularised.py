@@ -64,6 +64,7 @@ class _Beside(Objective):
         super().__init__()
         # the very same: a checkpoint then has the names that it has without the regulariser
         self._parameters, self._buffers, self._modules = inner._parameters, inner._buffers, inner._modules
+        self.statistics_remedy = inner.statistics_remedy
         self.watch = watch
         self.each = each
         paths = [f"{Z}/{path}" for path in watch.paths] if each else []

@@ -160,7 +160,7 @@ class Step:
                 raise RunError(
                     f"{name} ({type(module).__name__}) computes statistics over the batch, of which a chunk or process "
                     "sees only a part: the gradient would depend on the cut. Leave chunking unset and run one process, "
-                    "put the module in eval mode, or use a norm without batch statistics"
+                    f"or {self.objective.statistics_remedy}"
                 )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from quincunx import train
 from quincunx.config.load import load
@@ -57,3 +60,40 @@ def test_all_keys_of_the_guide_at_once_train(tmp_path: Path, monkeypatch: pytest
         "nlvr.csv",
         "captions.json",
     }
+
+
+def photos(folder: Path) -> list[str]:
+    """Write pictures as people have them, and return their files' names."""
+    folder.mkdir()
+    red = Image.new("RGB", (40, 30), (200, 30, 30))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    red.save(folder / "turned.jpg", exif=turned)
+    for mode, name in (("RGB", "a.png"), ("CMYK", "b.jpg"), ("L", "c.jpg"), ("RGBA", "d.png"), ("P", "e.png")):
+        red.convert(mode).save(folder / name)
+    (folder / "more").mkdir()
+    red.save(folder / "more/f.webp")
+    return sorted(path.name for path in folder.rglob("*.*"))
+
+
+def test_own_pictures_are_asked_about_by_the_commands_that_are_said(cli: Callable[..., Any], work: Path) -> None:
+    pytest.importorskip("transformers")
+    text = (FOLDER / "own_pictures.yaml").read_text()
+    (work / "own_pictures.yaml").write_text(text)
+    names = photos(work / "photos")
+    lines = [{"picture": name, "question": "what colour is it?", "answer": "red"} for name in names]
+    for split, rows in (("train", lines), ("dev", lines[:2])):
+        (work / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"picture": "photos/turned.jpg", "question": "what colour is it?"}
+    (work / "questions.jsonl").write_text(json.dumps(asked) + "\n")
+    commands = [line.removeprefix("#   quincunx ").split() for line in text.splitlines() if line.startswith("#   q")]
+    assert [words[0] for words in commands[:4]] == ["data", "data", "train", "predict"]
+    small = ["model.build.width=16", "model.build.num_layers=1", "model.build.num_heads=2", "budget.epochs=1"]
+    for words in commands[:3]:
+        said = cli(*words, *([*small, "pictures.image_size=32"] if words[0] == "train" else ()))
+        assert said.code == 0, said.err
+    [answer] = map(json.loads, cli(*commands[3]).out.splitlines())
+    assert answer["task"] == "vqa" and isinstance(answer["answer"], str)
+    features = commands[4]
+    assert cli(*features[: features.index("--weights")], "--fresh", "--size", "32").code == 0
+    assert cli("train", "own_pictures.yaml", "pictures.features=RN50", "~pictures.image_size", *small).code == 0

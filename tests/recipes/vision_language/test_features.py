@@ -261,6 +261,20 @@ def test_what_is_missing_or_of_another_model_is_refused(tmp_path: Path) -> None:
     assert_same(path, pictures())
 
 
+def test_what_is_different_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.arrow", about={"size": "64x64", "rows": "2x2"})
+    for about, why in (
+        ({"rows": "3x3", "size": "64x64"}, r"\(different: rows 2x2 and 3x3\)"),
+        ({"size": "64x64", "rows": "2x2", "fit": "crop"}, r"\(different: fit untold and crop\)"),
+        ({"rows": "2x2", "size": "64x64"}, r"\(different: the numbers in the weights\)"),
+    ):
+        with (
+            pytest.raises(UsageError, match=why),
+            feature_writer(path, width=WIDTH, model="n", about=about),
+        ):
+            pass
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_a_half_written_file_of_another_model_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"

@@ -32,6 +32,8 @@ from quincunx.recipes.vision_language.config_training import (
 )
 from vision_language_models import model_of
 
+ZERO = ["update.no_decay=true", "optimizer.weight_decay=0"]
+
 
 def optimizer_of(**settings: Any) -> VisionLanguageOptimizer:
     return VisionLanguageOptimizer.model_validate(settings)
@@ -125,6 +127,24 @@ def test_a_model_without_an_image_encoder_is_refused() -> None:
         (["optimizer.kind=rms", "optimizer.beta1=0.5", "optimizer.eps=0.1"], {"optimizer.beta1"}),
         (["optimizer.kind=adamax", "optimizer.betas=[0.5,0.9]"], set()),
         (["optimizer.vision_learning_rate=0.5"], {"optimizer.vision_learning_rate"}),
+        (ZERO, {"update.no_decay"}),
+        (
+            [*ZERO, "optimizer.vision_weight_decay=0.1"],
+            {"update.no_decay", "optimizer.vision_weight_decay"},
+        ),
+        (
+            [
+                *ZERO,
+                "optimizer.vision_weight_decay=0.1",
+                "optimizer.separate_vision=true",
+                "pictures.features=raw_RN50",
+            ],
+            set(),
+        ),
+        (
+            [*ZERO, "optimizer.vision_weight_decay=0", "optimizer.separate_vision=true", "pictures.features=raw_RN50"],
+            {"update.no_decay"},
+        ),
         (["schedule.final_div_factor=10.0"], {"schedule.final_div_factor"}),
         (["schedule.final_div_factor=10.0", "schedule.to_zero=false"], set()),
         (["schedule.warmup=3", "schedule.warmup_ratio=0.2"], {"schedule.warmup_ratio"}),

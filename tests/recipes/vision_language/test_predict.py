@@ -18,6 +18,7 @@ from quincunx.recipes.vision_language.evaluate import answer_all
 from toys import cpu
 from vision_language_runs import experiment_of, run_of
 
+PAIRS = (("vqa", "b"), ("gqa", "a"), ("vqa", "c"))
 KEYS = ("pictures", "text", "choices", "rationales", "label")
 
 
@@ -65,6 +66,11 @@ def test_a_question_is_a_text_and_a_picture_a_list_of_one(run: Run) -> None:
     assert predict(run) == []
 
 
+def test_an_answer_has_the_uid_of_its_row(run: Run) -> None:
+    rows = [{"task": task, "picture": "dev-000000", "text": "what?", "uid": uid} for task, uid in PAIRS]
+    assert [each.get("uid") for each in predict(run, *rows)] == [uid for _, uid in PAIRS]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -76,6 +82,7 @@ def test_a_question_is_a_text_and_a_picture_a_list_of_one(run: Run) -> None:
         ({"task": "vqa", "pictures": "dev-000000"}, "must be a list of ids or files"),
         ({"task": "vqa", "picture": "dev-000000", "text": 7}, "text must be a text"),
         ({"task": "vqa", "picture": "dev-000000", "txt": "a"}, "no key 'txt'"),
+        ({"task": "vqa", "picture": "dev-000000", "text": "a", "answers": []}, "measured by `quincunx evaluate`"),
         ({"task": "vcr", "picture": "dev-000000", "text": "a"}, "choices, four texts"),
         ({"task": "vcr", "picture": "dev-000000", "text": "a", "choices": ["a", "b"]}, "row 1: choices"),
         ({"task": "refcoco", "pictures": ["dev-000000", "dev-000001"], "text": "a"}, "one picture, found 2"),
@@ -107,6 +114,9 @@ def test_own_files_are_seen_by_an_encoder_in_the_model(world: Path, tmp_path: Pa
     assert known == given
     with pytest.raises(QuincunxError, match=r"neither a picture of .* nor a file"):
         predict(run, {"picture": str(tmp_path / "none.png")})
+    own.write_bytes(own.read_bytes()[:300])
+    with pytest.raises(QuincunxError, match=r"row 2: .*mine\.png is no picture that can be read"):
+        predict(run, {"picture": "dev-000000"}, {"picture": str(own)})
 
 
 def test_texts_alone_have_no_pictures(world: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.vision_language.read import Splits, read, wording_of
+from quincunx.recipes.vision_language.tasks import Wording
 from vision_language_runs import decided, experiment_of
 
 
@@ -66,8 +67,39 @@ def test_a_share_is_drawn_by_the_seed_and_a_number_is_the_first(world: Path) -> 
 
 def test_splits_have_their_names_and_dev_has_three(world: Path) -> None:
     assert len(found(world, data__tasks=["vqa"], data__train=["train", "dev"], data__dev=["valid"]).train) == 48
-    with pytest.raises(DataError, match="no split other of vqa; it has: dev, test, train"):
+    with pytest.raises(
+        DataError, match=r"no split other of vqa; it has: dev, test, train\. Name one of these in data\.train"
+    ):
         found(world, data__tasks=["vqa"], data__test=["other"])
+
+
+def test_validation_is_a_name_of_dev_too(changed: Callable[..., Path]) -> None:
+    folder = changed("gqa", "validation", lambda row: row)
+    (folder / "gqa/dev.jsonl").unlink()
+    for word in ("dev", "val", "validation"):
+        assert len(found(folder, data__tasks=["gqa"], data__dev=[word]).dev) == 16
+    shutil.rmtree(folder / "vqa")
+    with pytest.raises(DataError, match=r"none of this task\. Leave the task out of data\.tasks"):
+        found(folder, data__tasks=["vqa"])
+
+
+def test_an_empty_split_is_said_to_be_empty(world: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(world, tmp_path / "own"))
+    (folder / "gqa/dev.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"gqa.dev\.jsonl is empty: expected one example a line"):
+        found(folder, data__tasks=["gqa"])
+
+
+def test_what_a_classifier_cannot_be_right_about_is_counted(changed: Callable[..., Path], world: Path) -> None:
+    folder = changed("gqa", "dev", lambda row: {**row, "answers": ["never said"]})
+    settings = {"data.tasks": ["gqa"], "model.classifier": True, "data.test": ["test"]}
+    known = set(read(decided(world, settings)).answers(Wording()))
+    tested = [json.loads(line)["answers"] for line in (world / "gqa/test.jsonl").read_text().splitlines()]
+    notes = [note for note in experiment_of(folder, settings).notes if "cannot be right" in note]
+    assert "gqa/dev.jsonl: 16 of 16 examples" in notes[0] and "data.vqa.answerable" in notes[0]
+    unknown = sum(not known & set(answers) for answers in tested)
+    assert [f"test.jsonl: {unknown} of {len(tested)}" in note for note in notes[1:]] == [True] * (unknown > 0)
+    assert not any("cannot be right" in note for note in experiment_of(folder, {"data.tasks": ["gqa"]}).notes)
 
 
 def test_examples_that_say_nothing_are_left_out_and_counted(changed: Callable[..., Path]) -> None:

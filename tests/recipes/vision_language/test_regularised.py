@@ -71,6 +71,7 @@ def test_chunks_of_any_size_give_the_same(kind: str, prompts: bool) -> None:
     parts = made(kind, prompts=prompts)
     whole, expected = stepped(parts, None)
     paths = [term for term in whole.sums if term.startswith("z/")]
+    assert parts.objective.statistics_remedy == Saying().statistics_remedy  # it stands in that one's place
     assert any(".encoder." in path for path in paths) and any(".decoder." in path for path in paths)
     for size in (1, 2, 3):
         outcome, found = stepped(parts, size)

@@ -27,6 +27,7 @@ from quincunx.recipes.vision_language.model.seq2seq import VisionLanguageModel
 from quincunx.recipes.vision_language.model.tokens import add_visual_tokens
 from quincunx.recipes.vision_language.model.vision.build import build_encoder
 from quincunx.recipes.vision_language.model.visual import make_visual_embedding, start
+from quincunx.recipes.vision_language.presence import fewer_is_more
 from quincunx.recipes.vision_language.pretraining.heads import add_region_heads
 from quincunx.recipes.vision_language.pretraining.regions import RegionWords
 from quincunx.recipes.vision_language.weights import load_file
@@ -233,6 +234,8 @@ def bare_model(config: Any, language: Language, images: int) -> tuple[VisionLang
         options=options,
     )
     ways = [name for name in DOWNSAMPLERS if getattr(chosen, name)]
+    if tower is not None:
+        notes = [*notes, *fewer_is_more(ways, chosen.boxes, tower.rows)]
     fewer = DOWNSAMPLERS[ways[0]](chosen.boxes, chosen.reduce) if ways else None
     joint = JointOptions(norm="shared" if chosen.shared_layer_norm else "own")
     model = VisionLanguageModel(backbone, visual, downsample=fewer, vision=tower, joint=joint)

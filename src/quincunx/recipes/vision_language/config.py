@@ -12,7 +12,7 @@ from pydantic import Field, Tag
 from quincunx.config.schema import AnyCase, RecipeSchema, TargetNode, target_or
 from quincunx.config.sections.peft import Peft
 from quincunx.config.sections.run import Checkpoint, Common, Debug
-from quincunx.config.sections.training import Budget, SummedChunking, Update
+from quincunx.config.sections.training import Budget, SummedChunking
 from quincunx.recipes.vision_language.config_adapt import Adapt, Unfreeze
 from quincunx.recipes.vision_language.config_data import Data, Mixing, Pretraining, Text
 from quincunx.recipes.vision_language.config_model import Model, Pictures
@@ -24,6 +24,7 @@ from quincunx.recipes.vision_language.config_training import (
     VisionLanguageLog,
     VisionLanguageOptimizer,
     VisionLanguageSchedule,
+    VisionLanguageUpdate,
 )
 from quincunx.recipes.vision_language.defaults import prepare
 from quincunx.recipes.vision_language.measured import metrics_of
@@ -60,7 +61,7 @@ class VisionLanguageConfig(Common):
     """What is trained of the backbone itself."""
     peft: Peft = Field(default_factory=Peft)
     """Adapters by any method of docs/tuners.md or of the library peft, in place of `adapt`."""
-    update: Update = Field(default_factory=Update)
+    update: VisionLanguageUpdate = Field(default_factory=VisionLanguageUpdate)
     """What one update is."""
     chunking: SummedChunking = Field(default_factory=SummedChunking)
     """How a logical batch is cut."""

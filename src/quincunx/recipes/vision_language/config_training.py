@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from quincunx.config.schema import Accepts, AnyCase, Section, When, unless, when
+from quincunx.config.schema import Accepts, AnyCase, Section, When, lookup, unless, when
 from quincunx.config.sections.run import Compute, Evaluate, Log
-from quincunx.config.sections.training import AdamW, Apart, Course, Loading, Schedule
+from quincunx.config.sections.training import AdamW, Apart, Course, Loading, Schedule, Update
 from quincunx.recipes.vision_language.config_data import asks
 
 ADAM = when("optimizer.kind", "adamw", "adam", "adamax")
@@ -23,6 +23,25 @@ GENERATES = When(
     lambda config: config.objective == "tasks" and not config.model.classifier,
     ("objective", "model.classifier"),
 )
+
+
+DECAYS = When(
+    "optimizer.weight_decay is not 0, or optimizer.separate_vision is true and optimizer.vision_weight_decay is not 0",
+    lambda config: (
+        lookup(config, "optimizer.weight_decay") != 0
+        or (
+            lookup(config, "optimizer.separate_vision") is True and lookup(config, "optimizer.vision_weight_decay") != 0
+        )
+    ),
+    ("optimizer.weight_decay", "optimizer.separate_vision", "optimizer.vision_weight_decay"),
+)
+
+
+class VisionLanguageUpdate(Update):
+    """One update: `accumulation` logical batches of `batch_size` examples, then one step of the optimizer."""
+
+    no_decay: Annotated[bool, DECAYS] | None = None
+    """Leave biases and the weights of norms out of weight decay. Unset: yes for ours, no for a `_target_` optimizer."""
 
 
 class VisionLanguageOptimizer(AdamW):

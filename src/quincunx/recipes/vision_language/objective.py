@@ -22,6 +22,11 @@ from quincunx.recipes.vision_language.model.seq2seq import INPUTS
 
 Learning = Literal["scores", "classes"]
 """`scores`: several answers are right, each so far; `classes`: one is."""
+HOLD = (
+    "set unfreeze.hold_batch_norms=true, which keeps the statistics of the image encoder's batch norms (those that "
+    "adapt.vision puts in are left out by adapt.vision_without_batch_norm=true)"
+)
+"""What helps where the image encoder computes statistics over batches that are cut."""
 
 
 class Saying(Summed):
@@ -37,6 +42,8 @@ class Saying(Summed):
             logged and not learnt; batches need `choices`.
         first: Place of the first word of an answer among the labels.
     """
+
+    statistics_remedy = HOLD
 
     def __init__(self, judged: Mapping[str, int] | None = None, first: int = 0) -> None:
         super().__init__()
@@ -102,6 +109,7 @@ class Choosing(Summed):
     """
 
     terms = ("answers",)
+    statistics_remedy = HOLD
 
     def __init__(self, learning: Learning) -> None:
         super().__init__()

@@ -95,8 +95,8 @@ def predict(
             the model), `text` or `question`, `task` where the run has several, and for vcr `choices` and `rationales`.
 
     Returns:
-        For each row `task` and `answer`; of refcoco the region's number and box too, of vcr the choice's number and the
-        scores.
+        For each row `task` and `answer`, its `uid` where it has one; of refcoco the region's number and box too, of vcr
+        the choice's number and the scores.
 
     Raises:
         DataError: A row that is not as it must be, or a picture that cannot be had.
@@ -119,7 +119,9 @@ def predict(
         with modes_kept(model):
             model.eval()
             answers = answer_all(model, asked, asking, speech, runtime, config.evaluate.batch_size or 32)
-        found |= {number: _said(answer) for number, answer in zip(mine, answers, strict=True)}
+        for number, answer in zip(mine, answers, strict=True):
+            named = {"uid": rows[number]["uid"]} if "uid" in rows[number] else {}
+            found[number] = {**named, **_said(answer)}
     return [found[number] for number in range(len(rows))]
 
 
@@ -127,7 +129,8 @@ def _example(config: Any, row: Mapping[str, Any], number: int, eyes: Eyes | None
     """Return a row as an example, its own files noted among `files`."""
     where = f"row {number}"
     if unknown := [key for key in row if key not in KNOWN]:
-        raise DataError(f"{where}: there is no key {unknown[0]!r}; there are {', '.join(KNOWN)}")
+        known = "; what is right is measured by `quincunx evaluate`, so leave it out" if "answers" in unknown else ""
+        raise DataError(f"{where}: there is no key {unknown[0]!r}; there are {', '.join(KNOWN)}{known}")
     task = _task(config, row, where)
     pictures = _pictures(row, where)
     text = row.get("text", row.get("question", ""))
@@ -193,7 +196,10 @@ def _check_picture(config: Any, name: str, where: str, eyes: Eyes | None, files:
     path = Path(name).expanduser()
     if not path.is_file():
         raise DataError(f"{where}: {name} is neither a picture of {eyes.collection.folder} nor a file")
-    image = read_picture(path)
+    try:
+        image = read_picture(path)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     files[name] = Picture(name, image.width, image.height, name)
 
 

@@ -21,13 +21,15 @@ from quincunx.recipes.vision_language.data.features import Features
 from quincunx.recipes.vision_language.data.folder import FEATURES, Collection, Examples, NoSuchSplit
 from quincunx.recipes.vision_language.data.record import Example
 from quincunx.recipes.vision_language.kinds import is_raw
+from quincunx.recipes.vision_language.model.downsample import DOWNSAMPLERS
+from quincunx.recipes.vision_language.presence import check_maker, fewer_is_more
 from quincunx.recipes.vision_language.tasks import TASKS, Task, Wording
 from quincunx.recipes.vision_language.tasks.asking import FALSE, TRUE
 from quincunx.seeds import address
 
 LOOKED_AT = 500
 """Examples of a task of which the length of texts is looked at."""
-SAME = ({"dev", "val", "valid"},)
+SAME = ({"dev", "val", "valid", "validation"},)
 """Names of one split."""
 
 
@@ -70,6 +72,20 @@ class Splits:
             if answer.weight > 0
         )
         return sorted(counts, key=lambda text: (-counts[text], text))
+
+    def beyond(self, answers: Sequence[str], wording: Wording) -> list[str]:
+        """Say of which examples that are measured a classifier among some answers can say nothing right."""
+        known, notes = set(answers), list[str]()
+        for part in (part for rows in (self.dev, self.test) if rows is not None for part in rows.parts):
+            examples = [part.examples[place] for place in part.chosen.tolist()]
+            right = [{part.task.target_of(answer.text, wording) for answer in each.answers} for each in examples]
+            if count := sum(not found & known for found in right):
+                notes.append(
+                    f"{part.examples.path}: {count:,} of {len(examples):,} examples have no answer that occurs in "
+                    "training, so the classifier cannot be right about them"
+                    + (" (data.vqa.answerable leaves them out)" if part.task.is_question else "")
+                )
+        return notes
 
     def cut(self, texts: Texts, wording: Wording) -> list[str]:
         """Say of which tasks texts are cut off, from some of the training examples of each."""
@@ -161,6 +177,8 @@ def read(config: Any) -> Splits:
                     chosen = chosen[: config.debug.limit]
                 if len(chosen):
                     parts.append(Part(task, number, examples, chosen))
+                elif not len(examples):
+                    raise DataError(f"{examples.path} is empty: expected one example a line")
                 elif not hidden and not (config.data.hidden and words is config.data.test):
                     raise DataError(f"{examples.path}: no example says what is right, so nothing can be learnt of it")
                 if (left := len(examples) - len(chosen)) and learns and top == -1 and config.debug.limit is None:
@@ -187,13 +205,14 @@ def eyes_of(config: Any, collection: Collection) -> tuple[Eyes | None, list[str]
     if not chosen.use:
         return None, []
     if is_raw(config):
-        return Eyes(collection), []
+        return Eyes(collection), []  # how many rows there are of a picture, the encoder knows
     path = feature_file(config)
     if not path.is_file():
         there = ", ".join(collection.features) or "none"
         raise DataError(
-            f"there are no stored features {path}; the collection has: {there}. `quincunx features` makes them, or "
-            "name a file in pictures.stored"
+            f"there are no stored features {path}; the collection has: {there}. `quincunx features` makes them "
+            "(butd: with --regions); or name a file in pictures.stored, or look at the pictures themselves by "
+            "pictures.features raw_RN50 or its like"
         )
     features = Features(path, width=chosen.feature_width)
     if chosen.pooled and features.longest > 1:
@@ -201,7 +220,10 @@ def eyes_of(config: Any, collection: Collection) -> tuple[Eyes | None, list[str]
             f"pictures.pooled is about one row for a picture, and {path} has up to {features.longest}: name a file "
             "that `quincunx features --pooled` made, or leave pictures.pooled out"
         )
-    return Eyes(collection, features, regions=chosen.features == "butd"), []
+    check_maker(features, chosen.features)
+    ways = [name for name in DOWNSAMPLERS if getattr(chosen, name)]
+    notes = fewer_is_more(ways, chosen.boxes, features.longest)
+    return Eyes(collection, features, regions=chosen.features == "butd"), notes
 
 
 def limits_of(config: Any) -> tuple[int, int]:
@@ -235,8 +257,12 @@ def _split(collection: Collection, config: Any, task: str, word: str) -> Example
     same = next((names for names in SAME if word in names), {word})
     found = [name for name in there if name == word] or [name for name in there if name in same]
     if not found:
+        remedy = (
+            "Name one of these in data.train, data.dev or data.test" if there else "Leave the task out of data.tasks"
+        )
         raise NoSuchSplit(
-            f"{collection.folder} has no split {word} of {task}; it has: {', '.join(there) or 'none of this task'}"
+            f"{collection.folder} has no split {word} of {task}; it has: {', '.join(there) or 'none of this task'}. "
+            f"{remedy}, or write {collection.folder / task / word}.jsonl"
         )
     return collection.examples(task, found[0])
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quincunx.config.schema import Sizes
+from quincunx.config.schema import Sizes, count_batches
 from quincunx.data.batch import Batch
 from quincunx.data.loader import Collate
 from quincunx.engine.experiment import Evaluator, Experiment, Parts
@@ -31,6 +31,7 @@ from quincunx.recipes.vision_language.kinds import is_raw, judged, points, pretr
 from quincunx.recipes.vision_language.measured import metrics_of
 from quincunx.recipes.vision_language.objective import Choosing, Saying
 from quincunx.recipes.vision_language.predict import predict
+from quincunx.recipes.vision_language.presence import check_presence
 from quincunx.recipes.vision_language.pretraining.collate import PretrainingAsking
 from quincunx.recipes.vision_language.pretraining.evaluate import PretrainingEvaluator
 from quincunx.recipes.vision_language.pretraining.objective import Pretraining
@@ -100,6 +101,8 @@ class VisionLanguage:
         """Return the experiment of a decided config, reading its data; `home` is as in `parts`."""
         pretraining = read_pretraining(config) if pretrains(config) else None
         found = read(config) if pretraining is None else pretraining.splits
+        if home is None:  # a run that is there may be measured although pictures of its training are gone
+            check_presence((found.train, found.dev, found.test, found.hidden))
         if home is not None:
             language, asked = assemble.again(home, config), assemble.asked_again(home)
         else:
@@ -120,6 +123,7 @@ class VisionLanguage:
             evaluators, final = evaluators_of(config, found, asking)
         if asked.answers:
             notes.append(f"the classifier chooses among {len(asked.answers):,} answers")
+            notes += found.beyond(asked.answers, asking.wording)
         mixing = mixing_of(config, found.train)
         metrics = metrics_of(config)
         splits = {"dev": found.dev, "test": found.test, "hidden": found.hidden}
@@ -243,7 +247,7 @@ def mixing_of(config: VisionLanguageConfig, rows: AskedRows) -> Mixing:
     chosen = config.mixing
     alone = len(sizes) == 1
     weighted = chosen.sampling == "weights" and not alone
-    return Mixing(
+    made = Mixing(
         tuple(sizes.values()),
         config.update.batch_size,
         law="roundrobin" if alone else chosen.sampling,
@@ -254,6 +258,11 @@ def mixing_of(config: VisionLanguageConfig, rows: AskedRows) -> Mixing:
         epochs=config.budget.epochs,
         mixed=chosen.mixed and not alone,
     )
+    asked = config.budget.batches_per_epoch
+    if asked is None or made.epochs is None:
+        return made
+    # epochs of so many logical batches are counted, and an arrangement's are as long as its tasks have it
+    return replace(made, epochs=made.epochs * asked / count_batches(made.groups, made.batch_size))
 
 
 def speech_of(config: VisionLanguageConfig) -> Speech:

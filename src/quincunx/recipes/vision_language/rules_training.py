@@ -37,7 +37,8 @@ TRAINING_RULES: tuple[Rule, ...] = (
         paths=("data.path",),
         applies=lambda config: config.data.path is None,
         message="data.path is unset: there is nothing to learn from",
-        remedy="name the folder of a collection; `quincunx data shapeworld --out FOLDER` renders one",
+        remedy="name the folder of a collection; `quincunx data import` makes one of one's own files or public ones, "
+        "`quincunx data shapeworld --out FOLDER` renders one",
         failing={"data.path": None},
     ),
     Rule(

@@ -7,6 +7,7 @@ STARTER = """\
 #   quincunx data shapeworld --out world    the pictures, and examples of eight tasks
 #   quincunx train FILE                     train, evaluate, write the run folder and its report
 #   quincunx explain adapt.bottleneck       what a setting means
+#   quincunx data import plain train.jsonl --split train --pictures FOLDER --out mine    one's own, in place of a world
 recipe: vision_language
 seed: 1
 

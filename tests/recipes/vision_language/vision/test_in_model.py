@@ -10,11 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from quincunx.config.sections.peft import Peft
+from quincunx.data.batch import Batch
+from quincunx.engine.objective import Objective, Summed
+from quincunx.engine.step import Step
+from quincunx.errors import RunError
 from quincunx.recipes.vision_language.model.seq2seq import VisionLanguageModel
 from quincunx.recipes.vision_language.model.vision.clip_resnet import ClipResNet, Sizes
 from quincunx.recipes.vision_language.model.vision.encoder import Origin
 from quincunx.recipes.vision_language.model.visual import make_visual_embedding
+from quincunx.recipes.vision_language.objective import Choosing, Saying
+from quincunx.recipes.vision_language.pretraining.objective import Pretraining
 from quincunx.tuners.attaching import attach
+from toys import cpu, plan
 from vision_language_models import BACKBONES, batch
 
 SMALL = Sizes((1, 2, 1, 1), 4, 8, 64)
@@ -98,6 +105,22 @@ def test_it_is_unfrozen_by_words(word: str, within: str) -> None:
     assert model.vision_tower is not None and model.vision_tower.training
     model(**given).square().sum().backward()
     assert all(model.get_parameter(name).grad is not None for name in trained)
+
+
+@pytest.mark.parametrize(
+    "objective", [Saying(), Choosing("scores"), Pretraining(["lm"])], ids=lambda each: type(each).__name__
+)
+def test_a_batch_that_is_cut_is_refused_with_the_setting_that_helps(objective: Objective) -> None:
+    model: Any = model_of().train()
+    step = Step(model, objective, cpu(), plan(chunk_samples=1), seed=5)
+    batch = Batch({"x": torch.zeros(3, 1)}, torch.arange(3), [0, 1, 2])
+    assert step.cut(batch) is not None  # nothing of it is trained: it keeps its statistics
+    model.vision_tower.requires_grad_(True)
+    model.train()
+    assert len(step.cut(Batch({"x": torch.zeros(1, 1)}, torch.arange(1), [0])) or [0]) == 1
+    with pytest.raises(RunError, match=r"bn1 .*, or set unfreeze\.hold_batch_norms=true"):
+        step.cut(batch)
+    assert Summed.statistics_remedy.startswith("put the module in eval mode")
 
 
 def test_it_stays_as_it_is_where_nothing_of_it_is_trained() -> None:

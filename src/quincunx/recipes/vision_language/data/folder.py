@@ -125,6 +125,15 @@ class Pictures(Mapping[str, Picture]):
         """Return the picture on this place of the file, from 0."""
         return picture_of(self._lines[place])
 
+    def file_at(self, place: int) -> tuple[str, str | None]:
+        """Return the id and the file of the picture on this place, without looking at its regions."""
+        row = self._lines[place]
+        return str(row["id"]), row.get("file")
+
+    def places_of(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """Return the places of pictures, given their ids; -1 where there is none."""
+        return self.places(np.array([_hash(name) for name in names], np.uint64))
+
     def place(self, name: str) -> int:
         """Return the place of a picture in the file, from 0; -1 for an id that is not there."""
         return self._names.place(name)

@@ -17,7 +17,7 @@ from quincunx.data.batch import Batch
 from quincunx.engine.objective import Summed
 from quincunx.errors import UsageError
 from quincunx.recipes.vision_language.collate import UNTRAINED
-from quincunx.recipes.vision_language.objective import inputs_of
+from quincunx.recipes.vision_language.objective import HOLD, inputs_of
 from quincunx.recipes.vision_language.pretraining.heads import (
     NAME,
     region_counts,
@@ -50,6 +50,8 @@ class Pretraining(Summed):
     Args:
         losses: As `pretraining.losses` has them.
     """
+
+    statistics_remedy = HOLD
 
     def __init__(self, losses: Sequence[str]) -> None:
         super().__init__()

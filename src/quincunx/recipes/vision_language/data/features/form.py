@@ -62,8 +62,18 @@ class Header:
         """Tell whether entries of both may stand in one file."""
         return (self.width, self.model, self.dtype) == (other.width, other.model, other.dtype)
 
+    def differing(self, other: Header) -> list[str]:
+        """Return what is told of both and not the same, in words: of the one, then of the other."""
+        mine, its = ({"width": str(each.width), "kept as": each.dtype, **each.about} for each in (self, other))
+        names = sorted({*mine} | {*its})
+        return [
+            f"{name} {mine.get(name, 'untold')} and {its.get(name, 'untold')}"
+            for name in names
+            if mine.get(name) != its.get(name)
+        ]
+
     def __str__(self) -> str:
-        told = "".join(f", {name} {value}" for name, value in self.about.items())
+        told = "".join(f", {name} {value}" for name, value in sorted(self.about.items()))
         return f"model {self.model} (width {self.width}, {self.dtype}{told})"
 
 

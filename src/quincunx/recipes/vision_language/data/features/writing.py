@@ -252,7 +252,9 @@ def _refuse_other(path: Path, header: Header, target: Path) -> None:
     if not found.fits(header):
         what = "has" if path == target else "is half written and has"
         raise UsageError(
-            f"{path} {what} features of {found}, and these are of {header}: name another file, or remove that one"
+            f"{path} {what} features of {found}, and these are of {header} "
+            f"(different: {'; '.join(found.differing(header)) or 'the numbers in the weights'}): name another file, "
+            "or remove that one"
         )
 
 

@@ -79,8 +79,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (RuntimeError, UnpicklingError, EOFError, ValueError, BadZipFile) as error:
+        # what torch says of a file that it refuses to run tells people to run it
+        why = "something else is in it" if isinstance(error, UnpicklingError) else str(error).splitlines()[0]
         raise UsageError(
-            f"{path} is no file of tensors alone, or was cut short ({str(error).splitlines()[0]})"
+            f"{path} is no file of tensors alone, or was cut short ({why}): name a safetensors file, or one of "
+            "torch.save with tensors by name"
         ) from error
     state = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if state is None or not all(isinstance(name, str) and isinstance(each, Tensor) for name, each in state.items()):
