@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,24 @@ def test_what_adapters_train_is_said_once(tmp_path: Path, reads: bool) -> None:
     _, notes = preview(load(source, schemas=schemas()))
     said = [note for note in notes if "parameters are trained (" in note and "bottleneck in" in note]
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "states"),
+    [
+        ({}, 2),
+        ({"_target_": "torch.optim.SGD", "lr": 0.1}, 0),
+        ({"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}, 1),
+        ({"_target_": "torch.optim.RMSprop", "lr": 0.1}, 1),
+        ({"_target_": "torch.optim.RMSprop", "lr": 0.1, "momentum": 0.9, "centered": True}, 3),
+    ],
+    ids=str,
+)
+def test_memory_counts_what_the_configs_optimizer_keeps(tmp_path: Path, optimizer: dict[str, Any], states: int) -> None:
+    source = {**tiny({"run.dir": str(tmp_path / "run"), "pretraining": {"updates": 6}}), "optimizer": optimizer}
+    plan, _ = preview(load(source, schemas=schemas()))
+    assert plan.memory is not None
+    assert plan.memory["optimizer"] == states * plan.memory["gradients"]
 
 
 def test_what_does_not_fit_the_data_is_told_without_training(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from quincunx.data.batch import Batch
 from quincunx.data.loader import Updates
 from quincunx.engine.experiment import Parts, order_of
 from quincunx.engine.footprint import Counted, count_groups, count_parameters, estimate_memory
+from quincunx.engine.optim import build_optimizer
 from quincunx.engine.regularised import regularised
 from quincunx.engine.runtime import DTYPES, choose_dtype, find_device, seed_torch, start_runtime
 from quincunx.engine.step import Step
@@ -94,7 +95,12 @@ def preview(loaded: Loaded, allowed: Sequence[str] = ()) -> tuple[Plan, list[str
     except RunError as error:  # a plan may be made for another machine
         notes.append(f"not on this machine: {error}")
         dtype = DTYPES.get(seen.config.compute.precision, torch.float32)
-    return seen.plan.with_model(count_parameters(seen.parts), estimate_memory(seen.parts, seen.plan, dtype)), notes
+    parameters, optimizer = count_parameters(seen.parts), None
+    if parameters["trainable"]:
+        modules = (seen.parts.model, seen.parts.objective)
+        optimizer, _ = build_optimizer(seen.config.optimizer, seen.config.update, modules, allowed)
+    memory = estimate_memory(seen.parts, seen.plan, dtype, optimizer)
+    return seen.plan.with_model(parameters, memory), notes
 
 
 def measure(loaded: Loaded) -> Pace:

@@ -68,10 +68,25 @@ def test_bucketing_puts_like_lengths_together_but_shuffles_batches():
     assert firsts != sorted(firsts)
 
 
+@pytest.mark.parametrize("count", [3, 8, 50])
+@pytest.mark.parametrize("accumulation", [1, 2, 3, 5])
+def test_updates_that_flow_are_one_sequence_of_full_ones(count: int, accumulation: int):
+    order = Order(count, 4, 1, accumulation=accumulation, flows=True)
+    plain = Order(count, 4, 1)
+    whole = [batch.tolist() for epoch in range(40) for batch in plain.epoch(epoch)]
+    found = [[batch.tolist() for batch in order.update(update)] for update in range(8)]
+    assert all(len(update) == accumulation for update in found)
+    assert [batch for update in found for batch in update] == whole[: 8 * accumulation]
+    fresh = Order(count, 4, 1, accumulation=accumulation, flows=True)
+    assert [batch.tolist() for batch in fresh.update(7)] == found[7], "any update can be asked for first"
+
+
 def test_overfit_repeats_the_first_batch():
     order = Order(50, 8, 1, overfit=True, accumulation=2)
     first = Order(50, 8, 1).epoch(0)[0].tolist()
     assert [[b.tolist() for b in order.update(u)] for u in (0, 9)] == [[first, first], [first, first]]
+    flowing = Order(50, 8, 1, overfit=True, accumulation=2, flows=True)
+    assert [b.tolist() for b in flowing.update(9)] == [first, first]
 
 
 def test_no_examples():

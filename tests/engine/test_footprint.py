@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from quincunx.config.schema import Sizes
 from quincunx.data.batch import Batch
 from quincunx.engine.experiment import Parts
-from quincunx.engine.footprint import count_parameters, estimate_memory
+from quincunx.engine.footprint import count_parameters, estimate_memory, optimizer_memory
+from quincunx.engine.joined import Joined
 from quincunx.engine.objective import Objective, Summed
 from quincunx.nn.rows import attach_rows
 from quincunx.recipes import recipe_of, schema_of
@@ -97,10 +101,103 @@ def test_frozen_parameters_take_no_gradient_and_shared_ones_count_once():
         parameter.requires_grad = False
     frozen = 8 * 16 + 16
     assert count_parameters(Parts(shared, Squares())) == {"trainable": WEIGHTS // 4 - frozen, "total": WEIGHTS // 4}
-    found = estimate_memory(Parts(model, Squares(), rows), plan(), torch.float32, optimizer_states=1)
+    found = estimate_memory(Parts(model, Squares(), rows), plan(), torch.float32)
     assert found is not None
     assert found["weights"] == WEIGHTS
-    assert found["gradients"] == found["optimizer"] == WEIGHTS - 4 * frozen
+    assert found["gradients"] == WEIGHTS - 4 * frozen
+    assert found["optimizer"] == 2 * found["gradients"]
+
+
+class Mixed(nn.Module):
+    """Parameters of several numbers of dimensions and types, one of a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.double = nn.Linear(7, 9), nn.Linear(3, 11).double()
+        self.kernel = nn.Parameter(torch.ones(2, 3, 4, 5, 6))
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+KEPT: dict[str, tuple[Callable[..., Optimizer], int]] = {
+    "adamw": (torch.optim.AdamW, 2),
+    "fused": (partial(torch.optim.AdamW, fused=True), 2),
+    "amsgrad": (partial(torch.optim.Adam, amsgrad=True), 3),
+    "adamax": (torch.optim.Adamax, 2),
+    "sgd": (torch.optim.SGD, 0),
+    "momentum": (partial(torch.optim.SGD, momentum=0.9), 1),
+    "rms": (torch.optim.RMSprop, 1),
+    "rms momentum": (partial(torch.optim.RMSprop, momentum=0.9), 2),
+    "rms centred momentum": (partial(torch.optim.RMSprop, momentum=0.9, centered=True), 3),
+    "adagrad": (torch.optim.Adagrad, 1),
+    "adadelta": (torch.optim.Adadelta, 2),
+}
+"""Optimizers by name, and how many numbers they keep of each of a parameter's."""
+
+
+def really_kept(optimizer: Optimizer) -> int:
+    """Return the bytes of an optimizer's state after a step, its counters left out."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    states: Any = optimizer.state.values()
+    return sum(
+        kept.nbytes for state in states for name, kept in state.items() if isinstance(kept, Tensor) and name != "step"
+    )
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_an_optimizer_keeps_is_what_is_there_after_a_step(name: str):
+    make, states = KEPT[name]
+    model = Mixed()
+    sizes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    optimizer = make(model.parameters(), lr=0.1)
+    assert optimizer_memory(optimizer) == states * sizes == really_kept(optimizer)
+
+
+def test_an_optimizer_that_was_tried_is_as_it_was():
+    tried, other = Mixed(), Mixed()
+    other.load_state_dict(tried.state_dict())
+    steps: list[Optimizer] = []
+    for model in (tried, other):
+        groups = [{"params": [model.map.weight]}, {"params": [model.map.bias, model.scale], "weight_decay": 0.1}]
+        steps.append(torch.optim.AdamW(groups, lr=0.1))
+    optimizer_memory(steps[0])
+    assert not steps[0].state
+    assert all(parameter.grad is None for parameter in tried.parameters())
+    for _ in range(2):
+        assert really_kept(steps[0]) == really_kept(steps[1])
+    assert all(map(torch.equal, tried.parameters(), other.parameters()))
+    before = [parameter.clone() for parameter in tried.parameters()]
+    assert optimizer_memory(steps[0]) == really_kept(steps[1]), "of one that has stepped, what is there counts"
+    assert all(map(torch.equal, before, tried.parameters()))
+
+
+def test_optimizers_of_several_kinds_keep_what_each_keeps():
+    model = Mixed()
+    joined = Joined([torch.optim.SGD([model.map.weight], lr=0.1), torch.optim.AdamW([model.map.bias], lr=0.1)])
+    assert optimizer_memory(joined) == 2 * 4 * 9 == really_kept(joined)
+    assert set(joined.state) <= {model.map.weight, model.map.bias}
+
+
+def test_a_factored_optimizer_keeps_next_to_nothing_of_maps():
+    from transformers import Adafactor
+
+    model = nn.Linear(70, 90, bias=False)
+    assert optimizer_memory(Adafactor(model.parameters())) == 0
+    assert really_kept(Adafactor(model.parameters())) < model.weight.nbytes / 20
+
+
+@pytest.mark.parametrize(("kind", "states"), [("sgd", 0), ("rms", 1), ("adamw", 2)])
+def test_the_estimate_counts_what_the_optimizer_keeps(kind: str, states: int):
+    made = parts()
+    for parameter in made.model.get_submodule("first").parameters():
+        parameter.requires_grad = False
+    trained = [parameter for parameter in made.model.parameters() if parameter.requires_grad]
+    found = estimate_memory(made, plan(), torch.float32, KEPT[kind][0](trained, lr=0.1))
+    assert found is not None
+    assert found["optimizer"] == states * found["gradients"] == states * 4 * (16 * 4 + 4)
+    assert found["total"] == sum(value for name, value in found.items() if name != "total")
 
 
 def test_what_the_objective_owns_counts():

@@ -71,12 +71,15 @@ class Order:
         accumulation: int = 1,
         overfit: bool = False,
         arrangement: Arrangement | None = None,
+        flows: bool = False,
     ) -> None:
         """Arrange `count` examples in logical batches of `batch_size`.
 
         With `lengths` (tokens of each example) the examples of every `window` batches are sorted by length before they
         are cut, and the batches shuffled: batches of like lengths, every example once an epoch. `overfit` repeats the
         first logical batch for ever. An `arrangement` says which examples an epoch has (`count` of them) and cuts them.
+        `flows` lets an update go on with the next epoch's batches where an epoch ends within it, so that every update
+        has `accumulation` of them; else the last update of an epoch may have fewer.
         """
         if count < 1:
             raise ValueError("there are no training examples to put in order")
@@ -90,6 +93,7 @@ class Order:
         self.accumulation = accumulation
         self.overfit = overfit
         self.arrangement = arrangement
+        self.flows = flows
         self._lengths = None if lengths is None else np.asarray(lengths)
         self._cached: tuple[int, list[Indices]] | None = None
 
@@ -100,7 +104,7 @@ class Order:
 
     @property
     def updates_per_epoch(self) -> int:
-        """Updates in an epoch; the last one may have fewer logical batches."""
+        """Updates in an epoch, the last one of which may have fewer logical batches; where none flows into the next."""
         return -(-self.batches_per_epoch // self.accumulation)
 
     def epoch(self, epoch: int) -> list[Indices]:
@@ -113,6 +117,9 @@ class Order:
         """Return the logical batches of an update (from 0)."""
         if self.overfit:
             return [self.epoch(0)[0]] * self.accumulation
+        if self.flows:
+            numbers = range(update * self.accumulation, (update + 1) * self.accumulation)
+            return [self.epoch(epoch)[place] for epoch, place in (divmod(n, self.batches_per_epoch) for n in numbers)]
         epoch, within = divmod(update, self.updates_per_epoch)
         start = within * self.accumulation
         return self.epoch(epoch)[start : start + self.accumulation]

@@ -27,7 +27,7 @@ def order_of(
     """Return the order in which training takes its examples.
 
     Args:
-        config: Its sections `update`, `loading` and `debug` are read.
+        config: Its sections `update`, `budget`, `loading` and `debug` are read.
         count: Examples of an epoch.
         lengths: Tokens of each, for bucketing.
         seed: The run's.
@@ -42,6 +42,8 @@ def order_of(
         accumulation=config.update.accumulation,
         overfit=config.debug.overfit_batch,
         arrangement=arrangement,
+        # where an epoch is so many logical batches, the end of a pass over the data ends no update: as the plan counts
+        flows=config.budget.batches_per_epoch is not None,
     )
 
 

@@ -1,13 +1,13 @@
 """How many parameters a model has and about how much memory its training takes, found without running it.
 
 The forward pass of the largest chunk is traced on fake tensors that have shapes but no memory, while every tensor that
-autograd would keep for the backward pass is counted once.
+autograd would keep for the backward pass is counted once. What an optimizer keeps is seen of a step over small tensors.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
+from torch.optim import Optimizer
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
@@ -23,6 +24,11 @@ from quincunx.engine.experiment import Parts
 from quincunx.engine.objective import Represented, Summed
 from quincunx.nn.rows import attach_rows
 from quincunx.tuners.trainable import adapter_parameters
+
+SIDES = (3, 5, 2, 4, 7)
+"""Of the small tensors over which an optimizer is tried."""
+STATES = 2
+"""What an unknown optimizer keeps of each parameter: as many as Adam, the usual one."""
 
 
 def count_parameters(parts: Parts) -> dict[str, int]:
@@ -73,11 +79,61 @@ def _group(name: str, owner: str) -> str:
     return ".".join(words[: max(1, min(deep, 3))])
 
 
-def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_states: int = 2) -> dict[str, int] | None:
+def optimizer_memory(optimizer: Optimizer) -> int:
+    """Return the bytes that an optimizer keeps of its parameters once it has stepped.
+
+    It is tried over small tensors in the places of its parameters, which are not touched and need no memory for what
+    would be kept of them. Only what is as large as its parameter counts: not a counter of steps, nor the sums over
+    rows and columns that a factored optimizer keeps.
+
+    Args:
+        optimizer: Given back as it was. Of one that keeps something already, this is counted.
+    """
+    own: list[list[nn.Parameter]] = [group["params"] for group in optimizer.param_groups]
+    if optimizer.state:
+        return sum(_kept(optimizer, parameter, parameter) for parameters in own for parameter in parameters)
+    small = [[_small(parameter) for parameter in parameters] for parameters in own]
+    try:
+        for group, parameters in zip(optimizer.param_groups, small, strict=True):
+            group["params"] = parameters
+        optimizer.step()
+        pairs = zip(chain.from_iterable(own), chain.from_iterable(small), strict=True)
+        return sum(_kept(optimizer, stand_in, parameter) for parameter, stand_in in pairs)
+    finally:
+        optimizer.state.clear()
+        for group, parameters in zip(optimizer.param_groups, own, strict=True):
+            group["params"] = parameters
+
+
+def _kept(optimizer: Optimizer, of: nn.Parameter, size: nn.Parameter) -> int:
+    """Return the bytes that are kept of a parameter, were it as large as another."""
+    # a counter has the shape of a parameter that is a single number
+    named: dict[str, object] = optimizer.state.get(of, {})
+    kept = [found for name, found in named.items() if isinstance(found, Tensor) and name != "step"]
+    return sum(size.numel() * found.element_size() for found in kept if found.shape == of.shape)
+
+
+def _small(parameter: nn.Parameter) -> nn.Parameter:
+    """Return a parameter of as many dimensions, at least one, with a gradient."""
+    shape = SIDES[: max(1, parameter.dim())]
+    found = nn.Parameter(torch.ones(shape, dtype=parameter.dtype))
+    found.grad = torch.ones_like(found)
+    return found
+
+
+def estimate_memory(
+    parts: Parts, plan: Plan, dtype: torch.dtype, optimizer: Optimizer | None = None
+) -> dict[str, int] | None:
     """Return estimated bytes by purpose and their `total` for the largest chunk, or None where no sample is to be had.
 
-    Weights, gradients and optimizer states are exact; activations are what autograd keeps, without the temporary
-    buffers of kernels. Recomputed attention (gradient checkpointing) counts as kept.
+    Weights, gradients and what the optimizer keeps are exact; activations are what autograd keeps, without the
+    temporary buffers of kernels. Recomputed attention (gradient checkpointing) counts as kept.
+
+    Args:
+        parts: Model and objective.
+        plan: Of the run.
+        dtype: That the forward pass is computed in.
+        optimizer: Over their parameters, before its first step; None counts what Adam keeps.
     """
     if parts.sample is None:
         return None
@@ -98,7 +154,7 @@ def estimate_memory(parts: Parts, plan: Plan, dtype: torch.dtype, optimizer_stat
     found = {
         "weights": weights,
         "gradients": gradients,
-        "optimizer": gradients * optimizer_states,
+        "optimizer": gradients * STATES if optimizer is None else optimizer_memory(optimizer),
         "activations": activations,
     }
     return {**found, "total": sum(found.values())}
@@ -152,7 +208,7 @@ def _tensors(parts: Parts) -> dict[int, Tensor]:
     return {
         id(tensor): tensor
         for module in (parts.model, parts.objective)
-        for tensor in itertools.chain(module.parameters(), module.buffers())
+        for tensor in chain(module.parameters(), module.buffers())
     }
 
 

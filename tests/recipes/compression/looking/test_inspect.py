@@ -157,6 +157,11 @@ BATCHES: dict[str, dict[str, Any]] = {
         "positions.kind": "random",
         "data.min_context": 2,
     },
+    "epochs of so many batches, which end within updates": {
+        "loading.bucketing": False,
+        "update.accumulation": 3,
+        "budget.batches_per_epoch": 4,
+    },
     "several numbers of slots, segments": {"compress.slots": [1, 2], "compress.segments": 2, "seed": 9},
     "one batch for ever": {"debug.overfit_batch": True, "update.accumulation": 2},
 }

@@ -164,7 +164,7 @@ def _trained(config: CompressionConfig, found: Read, number: int) -> _Batch:
 
 def _address(order: Order, number: int) -> tuple[int, int]:
     """Return the update (from 0) of a logical batch, and its place among the update's batches."""
-    if order.overfit:
+    if order.overfit or order.flows:
         return divmod(number, order.accumulation)
     epoch, within = divmod(number, order.batches_per_epoch)
     updates, place = divmod(within, order.accumulation)
