@@ -7,6 +7,7 @@ repeat bit for bit, so that several processes may share them (`--part 1/2` and `
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -114,7 +115,7 @@ def evaluation(run: Wanted, split: str) -> Evaluation:
 
 def measured(run: Wanted, split: str, *changes: str) -> Evaluation:
     """Return what a finished run's weights give on a split under other settings, measured once and kept beside them."""
-    name = "-".join([split, *(change.rpartition(".")[2].replace("=", "-") for change in changes)])
+    name = "-".join([split, *(re.sub(r"[^\w.]+", "-", change.partition(".")[2] or change) for change in changes)])
     path = run.path / "measured" / f"{name}.json"
     if path.is_file():
         return Evaluation.from_json(read_json(path))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Said
+from quincunx.recipes import RECIPES
 
 Cli = Callable[..., Said]
 
@@ -233,6 +234,22 @@ def test_explain_finds_a_setting_under_each_of_its_names(cli: Cli):
         text = cli("explain", name).out
         assert "encoder.num_heads" in text
         assert "model.num_head (guide 004)" in text
+
+
+def test_explain_says_whose_setting_it_is(cli: Cli):
+    """Recipes that say the same of it are named together; one that was asked for is not named."""
+    lines = cli("explain", "data.path").out.splitlines()
+    heads = [line for line in lines if line.startswith("recipe")]
+    assert heads == [f"recipe {name}" for name in RECIPES]
+    assert lines.count("data.path") == len(RECIPES)
+    assert cli("explain", "seed").out.splitlines()[0] == f"recipes {', '.join(RECIPES)}"
+    assert cli("explain", "seed").out.count("Seed of everything random") == 1
+    assert cli("explain", "data.path", "--recipe", "retrieval").out.splitlines()[0] == "data.path"
+
+
+def test_help_of_predict_speaks_of_all_recipes(cli: Cli):
+    said = cli("predict", "--help").out
+    assert all(name in said for name in RECIPES)
 
 
 def test_init_never_overwrites_and_its_config_is_good(cli: Cli, work: Path):

@@ -152,6 +152,12 @@ def test_rows_that_cannot_be_predicted(cli: Cli, finished: Path, work: Path, row
     assert said.out == ""
 
 
+def test_a_folder_is_no_file_of_rows(cli: Cli, finished: Path, work: Path):
+    (work / "rows").mkdir()
+    said = cli("predict", finished, "rows")
+    assert said.code == 2 and "rows is a folder; expected a file of JSON lines, or - for the standard" in said.err
+
+
 def test_what_a_run_has_not(cli: Cli, finished: Path):
     said = cli("evaluate", finished, "--split", "train")
     assert said.code == 2
@@ -379,11 +385,13 @@ def test_weights_that_do_not_fit_are_refused_or_listed(cli: Cli, tiny_file: Path
     assert said.code == 1
     assert "of another shape: positions" in said.err
     assert "missing: encoder" in said.err
+    assert "takes those that do with init_partial=true" in said.err
     assert not (work / "r").exists()
     said = cli("train", tiny_file, *wider, "init_partial=true", "budget.epochs=1", "schedule.warmup=0")
     assert said.code == 0, said.err
     assert "note: of another shape: positions" in said.out
     assert "note: missing: encoder" in said.out
+    assert "weights, as init_partial does" in said.out
     said = cli("train", tiny_file, f"init_from={finished}", "run.dir=s", "encoder.num_layers=1")
     assert said.code == 1
     assert "unexpected: encoder" in said.err

@@ -95,6 +95,10 @@ def test_vqa_by_the_weights_of_a_collection(cli: Cli, answers: list[str], work: 
     (work / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = cli("score", "vqa", "--annotations", "dev.jsonl", *answers[2:], "--mode", "soft", "--json")
     assert json.loads(said.out) == {"accuracy": pytest.approx(0.8)}
+    lines = [{"uid": row["uid"], "task": "vqa", "answer": "red"} for row in rows]
+    (work / "said.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = cli("score", "vqa", "--annotations", "dev.jsonl", "--predictions", "said.jsonl", "--mode", "soft", "--json")
+    assert json.loads(own.out) == {"accuracy": pytest.approx(0.5)}
     people = cli("score", "vqa", *answers, "--mode", "soft", "--json")
     assert json.loads(people.out) == {"accuracy": pytest.approx((0.9 + 1) / 2)}
 

@@ -133,8 +133,29 @@ def test_weights_that_do_not_fit_are_listed():
         load_weights(model, tensors, "there")
     assert "of another shape: weight is [2, 4], the model has [2, 3]" in str(error.value)
     assert "unexpected: extra" in str(error.value)
-    lines = load_weights(model, tensors, "there", partial=True)
+    assert str(error.value).endswith("takes those that do with init_partial=true")
+    first, *lines = load_weights(model, tensors, "there", partial=True)
+    assert first == "took 1 of the model's 2 weights, as init_partial does"
     assert len(lines) == 2
+    assert load_weights(model, model.state_dict(), "there", partial=True) == []
     assert torch.equal(model.bias, torch.full((2,), 5.0))
     with pytest.raises(CheckpointError, match="not one weight"):
         load_weights(model, {"nothing": torch.zeros(1)}, "there", partial=True)
+
+
+def test_all_of_many_weights_that_do_not_fit_are_named_in_few_lines():
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(30)))
+    there = {"0.weight": torch.zeros(1, 1), "4.weight": torch.zeros(2)} | {
+        f"a.{n}.b": torch.zeros(1) for n in (0, 1, 3)
+    }
+    with pytest.raises(CheckpointError) as error:
+        load_weights(model, there, "there")
+    assert [line.strip() for line in str(error.value).splitlines()[1:-1]] == [
+        "missing: {0-29}.bias",
+        "missing: {1-3, 5-29}.weight",
+        "unexpected: a.{0-1, 3}.b",
+        "of another shape: 4.weight is [2], the model has [1, 1]",
+    ]
+    with pytest.raises(CheckpointError, match="not one weight") as error:
+        load_weights(model, {"other": torch.zeros(1)}, "there", partial=True)
+    assert "unexpected: other" in str(error.value) and "init_partial" not in str(error.value)

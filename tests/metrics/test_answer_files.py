@@ -53,6 +53,9 @@ def test_candidates_and_predictions_in_two_forms(write):
     assert read_candidates(write([{"image_id": 7, "caption": "a cat"}])) == {"7": "a cat"}
     assert read_predictions(write([{"question_id": 7, "answer": "red"}])) == {"7": "red"}
     assert read_predictions(write({"7": "red"})) == {"7": "red"}
+    said = [{"uid": "7", "task": "vqa", "answer": "red"}, {"uid": 8, "answer": ""}]
+    assert read_predictions(write("\n".join(map(json.dumps, said)), "said.jsonl")) == {"7": "red", "8": ""}
+    assert read_predictions(write([{"question_id": 7, "uid": "row", "answer": "red"}])) == {"7": "red"}
 
 
 def test_questions_in_three_forms(write):
@@ -115,6 +118,17 @@ def test_weights_are_given_or_follow_from_what_people_said(write):
             '[{"question_id": 1, "answer": "a"}, {"question_id": "1", "answer": "b"}]',
             "item 1: the id '1'",
         ),
+        (
+            read_predictions,
+            '[{"answer": "a"}]',
+            "item 0: no question_id or uid among answer; expected question_id or uid, ",
+        ),
+        (
+            read_predictions,
+            '[{"uid": null, "answer": "a"}]',
+            "item 0: uid nothing; expected uid, a text or a whole number",
+        ),
+        (read_predictions, '[{"uid": "1"}]', "item 0, uid 1: found nothing, expected an answer"),
         (read_predictions, '{"1": ' + "9" * 5000 + "}", "file.json: not readable as JSON|found 9"),
         (read_questions, '{"questions": []}', 'no list "annotations"'),
         (read_questions, '[{"question_id": 1}]', 'question_id 1: found nothing, expected "answers", a list'),

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from quincunx.engine.weight_names import folded
 from quincunx.errors import CheckpointError, RunError, UsageError
 from quincunx.runs.files import sync
 
@@ -180,25 +181,36 @@ class Checkpoints:
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], what: str, *, partial: bool = False) -> list[str]:
-    """Copy tensors into a module; return a line for each name that was missing, unexpected or of another shape.
+    """Copy tensors into a module; return lines with all names that were missing, unexpected or of another shape.
 
-    Raises CheckpointError with all those lines unless `partial`; then what fits is copied and the rest left alone.
+    Names that differ in one number share a line. Raises CheckpointError with those lines unless `partial`; then what
+    fits is copied and the rest left alone, and the first line says how much that is.
     """
     own = module.state_dict()
-    lines = [f"missing: {name}" for name in own if name not in tensors]
-    lines += [f"unexpected: {name}" for name in tensors if name not in own]
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
     fitting: dict[str, Tensor] = {}
+    others = dict[str, str]()
     for name, tensor in tensors.items():
         if name in own and own[name].shape != tensor.shape:
-            lines.append(f"of another shape: {name} is {list(tensor.shape)}, the model has {list(own[name].shape)}")
+            others[name] = f" is {list(tensor.shape)}, the model has {list(own[name].shape)}"
         elif name in own:
             fitting[name] = tensor
+    lines = [f"missing: {names}" for names in folded(missing)]
+    lines += [f"unexpected: {names}" for names in folded(unexpected)]
+    for said in dict.fromkeys(others.values()):
+        alike = [name for name, what in others.items() if what == said]
+        lines += [f"of another shape: {names}{said}" for names in folded(alike)]
     if lines and not partial:
-        raise CheckpointError(f"the weights of {what} do not fit:\n  " + "\n  ".join(lines))
+        raise CheckpointError(
+            f"the weights of {what} do not fit:\n  "
+            + "\n  ".join(lines)
+            + "\nA new run that begins from them takes those that do with init_partial=true"
+        )
     if partial and not fitting:
         raise CheckpointError(f"not one weight of {what} fits this model:\n  " + "\n  ".join(lines))
     module.load_state_dict(fitting, strict=False)
-    return lines
+    return [f"took {len(fitting):,} of the model's {len(own):,} weights, as init_partial does", *lines] if lines else []
 
 
 def _read(path: Path, device: torch.device | str) -> Restored:

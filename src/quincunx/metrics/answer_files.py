@@ -63,8 +63,8 @@ def read_candidates(path: Name) -> dict[str, str]:
 def read_predictions(path: Name) -> dict[str, str]:
     """Return {question: answer} of a file of answers.
 
-    It holds [{"question_id", "answer"}, ...] as the VQA leaderboard takes it, or {id: answer}. Errors as
-    `read_references`, but an answer may be empty.
+    It holds [{"question_id", "answer"}, ...] as the VQA leaderboard takes it, lines with `uid` and `answer` as runs
+    say them, or {id: answer}. Errors as `read_references`, but an answer may be empty.
     """
     data = read_values(path)
     if isinstance(data, dict):
@@ -72,8 +72,9 @@ def read_predictions(path: Name) -> dict[str, str]:
     else:
         found = {}
         for place, row in rows_of(path, data):
-            name = new_id(found, place, id_of(place, row, "question_id"))
-            found[name] = text_of(f"{place}, question_id {name}", row.get("answer"), "an answer", blank=True)
+            name = new_id(found, place, id_of(place, row, "question_id", "uid"))
+            key = "question_id" if "question_id" in row else "uid"
+            found[name] = text_of(f"{place}, {key} {name}", row.get("answer"), "an answer", blank=True)
     return some(path, found, "answers")
 
 

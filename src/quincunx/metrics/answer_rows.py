@@ -111,12 +111,15 @@ def cells_of(path: Name) -> Iterator[tuple[str, list[str]]]:
             yield f"{path}:{reader.line_num}", cells
 
 
-def id_of(place: str, row: Mapping[str, Any], key: str) -> str:
-    """Return the id of a row as a text; DataError where it is neither a text nor a whole number."""
-    name = row.get(key)
+def id_of(place: str, row: Mapping[str, Any], *keys: str) -> str:
+    """Return the id of a row, under the first of some keys that it has, as a text; DataError for one that is neither a
+    text nor a whole number."""
+    key = next((key for key in keys if key in row), None)
+    name = None if key is None else row[key]
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-        found = f"{key} {shown(name)}" if key in row else f"no {key} among {', '.join(row) or 'no keys'}"
-        raise DataError(f"{place}: {found}; expected {key}, a text or a whole number")
+        either = " or ".join(keys)
+        found = f"no {either} among {', '.join(row) or 'no keys'}" if key is None else f"{key} {shown(name)}"
+        raise DataError(f"{place}: {found}; expected {key or either}, a text or a whole number")
     return str(name)
 
 

@@ -186,20 +186,26 @@ def explain(options: argparse.Namespace) -> int:
 
 
 def _explained(chosen: Sequence[RecipeSchema], path: str | None) -> str:
-    """Return what the recipes that know a path say of it; UsageError when none does."""
+    """Return what the recipes that know a path say of it, under their names where several are asked.
+
+    Raises UsageError when none knows it.
+    """
     from quincunx.config.explain import explain_text
     from quincunx.errors import UsageError
 
-    texts: list[str] = []
+    texts: dict[str, list[str]] = {}
     unknown: list[UsageError] = []
     for schema in chosen:
         try:
-            texts.append(explain_text(schema, path))
+            texts.setdefault(explain_text(schema, path), []).append(schema.name)
         except UsageError as error:
             unknown.append(error)
     if not texts:
         raise UsageError("\n".join(map(str, unknown)))
-    return "\n\n".join(texts)
+    if path is None or len(chosen) == 1:
+        return "\n\n".join(texts)  # a whole recipe begins with its name
+    heads = {text: f"recipe{'s' * (len(names) > 1)} {', '.join(names)}" for text, names in texts.items()}
+    return "\n\n".join(f"{head}\n\n{text}" for text, head in heads.items())
 
 
 def plan(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ def add_below(add: Adder) -> None:
     add_output(made)
     made = add("vqa", vqa, "measure answers to visual questions against ten people's, as the VQA challenge does")
     made.add_argument(
-        "--predictions", required=True, metavar="FILE", help="[{question_id, answer}, ...], or {id: answer}"
+        "--predictions", required=True, metavar="FILE", help="[{question_id or uid, answer}, ...], or {id: answer}"
     )
     what = "annotations of VQA, or JSON lines with uid and annotations"
     made.add_argument("--annotations", required=True, metavar="FILE", help=what)

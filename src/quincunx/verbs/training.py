@@ -11,6 +11,14 @@ from quincunx.verbs.common import Adder, add_skips, group, read_text, run_folder
 from quincunx.verbs.configs import load_named
 from quincunx.verbs.processes import start_several
 
+ROWS = (
+    'long_range {"source": "[MAX 1 2 ]"} for ListOps, {"text"}, {"text1", "text2"} or {"pixels"}; '
+    'retrieval {"query", "documents": [...]} or {"text"}; '
+    'compression {"context", "prompt"}, one or both, or what a generated task asks; '
+    'vision_language {"picture", "text"}, and "task" where there are several'
+)
+"""What rows hold that are predicted for, by recipe."""
+
 
 def add_to(add: Adder) -> None:
     """Add the verbs."""
@@ -27,7 +35,7 @@ def add_to(add: Adder) -> None:
 
     made = add("predict", predict, "predict for rows of a JSON-lines file")
     made.add_argument("run", help="run folder")
-    made.add_argument("rows", help='JSON lines, for ListOps {"source": "[MAX 1 2 ]"}; - reads stdin')
+    made.add_argument("rows", help=f"JSON lines, one row each: {ROWS}; - reads stdin")
     made.add_argument("--checkpoint", default="best", help="best, last, or a checkpoint's name")
 
     made = add("report", report, "write a run's report.html anew")
@@ -89,9 +97,11 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Predict for rows."""
     from quincunx.api import Run
-    from quincunx.errors import DataError
+    from quincunx.errors import DataError, UsageError
 
     folder = run_folder(options.run)
+    if options.rows != "-" and Path(options.rows).is_dir():
+        raise UsageError(f"{options.rows} is a folder; expected a file of JSON lines, or - for the standard input")
     text = read_text(options.rows)
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):

@@ -94,7 +94,7 @@ def test_code_of_a_folder_is_not_run(folder):
 
 @pytest.mark.parametrize("path", ["./missing", "/no/such/folder", "a/b/c", ""])
 def test_a_path_that_leads_nowhere_is_no_hub_name(path):
-    with pytest.raises(UsageError, match="no folder of a pretrained encoder"):
+    with pytest.raises(UsageError, match="no folder of a pretrained model"):
         find_folder(path)
 
 
@@ -114,7 +114,7 @@ def test_offline_a_hub_name_is_looked_for_in_the_cache_alone(monkeypatch, tmp_pa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert huggingface_hub.is_offline_mode()
-    with pytest.raises(UsageError, match=r"'nobody/nothing' is no folder here.*build the encoder from sizes"):
+    with pytest.raises(UsageError, match=r"'nobody/nothing' is no folder here.*give sizes to build a model from"):
         find_folder("nobody/nothing")
 
 

@@ -89,9 +89,7 @@ def find_folder(path: str | Path, revision: str | None = None) -> Path:
             raise UsageError(f"{folder} is a folder and has no revision {revision!r}: leave revision out")
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
-        raise UsageError(
-            f"no folder of a pretrained encoder at {name!r}: give a folder with config.json, or a hub name"
-        )
+        raise UsageError(f"no folder of a pretrained model at {name!r}: give a folder with config.json, or a hub name")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -101,7 +99,7 @@ def find_folder(path: str | Path, revision: str | None = None) -> Path:
     except Exception as error:  # the client, its transport and its checks each raise their own
         raise UsageError(
             f"{name!r} is no folder here and could not be had from the hub ({_first_line(error)}). Give the path of a "
-            "local folder, fetch it once while online (hf download), or build the encoder from sizes"
+            "local folder, fetch it once while online (hf download), or give sizes to build a model from"
         ) from error
     return Path(found)
 

@@ -39,9 +39,7 @@ def load_file(model: VisionLanguageModel, path: Path, *, partial: bool = False) 
     try:
         return [*notes, *load_weights(model, with_tied(tensors, model), str(found), partial=partial)]
     except CheckpointError as error:
-        raise UsageError(
-            f"model.weights: {error}\nSet init_partial to take what fits; name a run with adapters in init_from"
-        ) from error
+        raise UsageError(f"model.weights: {error}\nA run with adapters is named in init_from") from error
 
 
 def find_file(path: Path) -> Path:

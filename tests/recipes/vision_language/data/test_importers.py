@@ -1,4 +1,4 @@
-"""Public data sets in their own forms become collections, and what is wrong in them is said with its place."""
+"""Public data sets in their own forms become collections."""
 
 from __future__ import annotations
 
@@ -12,45 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from public_files import GOOD, PLAIN, Put, refcoco_files
 from quincunx.errors import DataError, UsageError
-from quincunx.recipes.vision_language.data.folder import Collection, write_collection
-from quincunx.recipes.vision_language.data.importers import KINDS, import_data
-from quincunx.recipes.vision_language.data.record import Answer, Example, Picture, Region
-from quincunx.verbs.data import IMPORTED
-
-Put = Callable[[str, Any], Path]
-
-
-@pytest.fixture
-def put(tmp_path: Path) -> Put:
-    """Return what writes a file below `in`: an object as JSON, several as JSON lines where it is called so."""
-
-    def write(name: str, content: Any) -> Path:
-        path = tmp_path / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        elif path.suffix == ".jsonl":
-            path.write_text("".join(json.dumps(row) + "\n" for row in content))
-        else:
-            path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Callable[..., Path]:
-    """Return what makes files of pictures of 40 x 30 pixels in a folder."""
-
-    def make(*names: str) -> Path:
-        folder = tmp_path / "pictures"
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (40, 30), (200, 0, 0)).save(folder / name)
-        return folder
-
-    return make
+from quincunx.recipes.vision_language.data.folder import Collection
+from quincunx.recipes.vision_language.data.importers import import_data
+from quincunx.recipes.vision_language.data.record import Answer, Example, Region
 
 
 def test_vqa(put: Put, pictures, tmp_path: Path):
@@ -259,31 +225,6 @@ def test_karpathy(put: Put, pictures, tmp_path: Path):
     assert only.examples == {("caption", "test"): 1} and only.pictures == 1
 
 
-def refcoco_files(put: Put) -> list[Path]:
-    instances = {
-        "images": [{"id": 5, "file_name": "COCO_train2014_000000000005.jpg", "width": 40, "height": 30}],
-        "annotations": [
-            {"id": 70, "image_id": 5, "category_id": 1, "bbox": [1.0, 2.0, 10.0, 20.0]},
-            {"id": 71, "image_id": 5, "category_id": 2, "bbox": [20.0, 0.0, 20.5, 30.0]},
-        ],
-        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
-    }
-    refs = [
-        {
-            "ref_id": number,
-            "ann_id": ann,
-            "image_id": 5,
-            "category_id": 1,
-            "file_name": "COCO_train2014_000000000005_3.jpg",
-            "split": split,
-            "sent_ids": [number * 10],
-            "sentences": [{"sent_id": number * 10, "sent": "left dog", "raw": "Left dog", "tokens": ["left", "dog"]}],
-        }
-        for number, ann, split in ((1, 70, "train"), (2, 71, "val"), (3, 71, "testA"))
-    ]
-    return [put("refs(unc).p", pickle.dumps(refs, protocol=2)), put("instances.json", instances)]
-
-
 @pytest.mark.parametrize("with_files", [False, True])
 def test_refcoco(put: Put, pictures, tmp_path: Path, with_files: bool):
     folder = pictures("train2014/COCO_train2014_000000000005.jpg") if with_files else None
@@ -359,7 +300,7 @@ def test_vcr(put: Put, pictures, tmp_path: Path):
         ("question", ["Who", [3]], r"val.jsonl:1: question or choices: \[3\]; expected a word, or numbers below 3"),
         ("objects", ["person"], r"1.json: boxes: 3 for 1 objects"),
         ("metadata_fn", "../../secret.json", "lies outside of"),
-        ("answer_choices", [["a"]], "vcr/dev: example val-0: choices: 1; expected 4"),
+        ("answer_choices", [["a"]], "val.jsonl:1: vcr/dev: example val-0: choices: 1; expected 4"),
         ("answer_label", 7, "label: 7; expected the right one's number"),
     ):
         with pytest.raises(DataError, match=reason):
@@ -407,7 +348,7 @@ def test_plain_lines(put: Put, tmp_path: Path):
     rows = [
         {"picture": "a.png", "question": "What?", "answer": "red", "source": "mine"},
         {"pictures": ["a.png", "b.png"], "question": "Why?", "answers": ["a", "a", "b"], "id": "mine-2"},
-        {"question": "Hidden?"},
+        {"pictures": [], "question": "Hidden?"},
     ]
     path = put("train.jsonl", rows)
     for name in ("a.png", "b.png"):
@@ -424,6 +365,79 @@ def test_plain_lines(put: Put, tmp_path: Path):
         import_data("plain", [path], tmp_path / "new", task="quiz")
 
 
+def test_lines_of_text_alone(put: Put, tmp_path: Path):
+    """Sentences to translate have no pictures, and a question may do without them where that is said."""
+    path = put("train.jsonl", [{"question": "a?", "answer": "b"}])
+    import_data("plain", [path], tmp_path / "mmt", task="mmt")
+    import_data("plain", [path], tmp_path / "vqa", text_only=True)
+    for task in ("mmt", "vqa"):
+        (example,) = Collection(tmp_path / task).examples(task, "train")
+        assert (example.pictures, example.answers) == ((), (Answer("b"),))
+
+
+def test_files_go_to_the_splits_that_their_names_say(put: Put, pictures, tmp_path: Path):
+    """Each to its own where none is said, all to the one that is."""
+    folder = pictures("1.jpg", "a-1-0-img0.jpg", "a-1-0-img1.jpg")
+    (folder / "1.json").write_text(json.dumps({"boxes": [[0, 0, 9, 9]] * 3, "width": 40, "height": 30}))
+    rep = [[{"type": "square", "color": "yellow", "size": 9, "x_loc": 1, "y_loc": 1}], [], []]
+    pair = {"identifier": "a-1-0-2", "img0": "a-1-0-img0", "img1": "a-1-0-img1", "sent": "b", "sentence": "b"}
+    asked = {"img_id": "1", "sent": "a?", "label": {"b": 1}}
+    own = {"img_fn": "1.jpg", "metadata_fn": "1.json"}
+
+    def rows(*names: str) -> list[dict[str, Any]]:
+        return [{**PLAIN, "id": name} for name in names]
+
+    made: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "plain": ("vqa", rows),
+        "gqa": ("gqa", lambda name: {name: {"question": "a?", "imageId": "1"}}),
+        "nlvr": ("nlvr", lambda name: [{"identifier": name, "sentence": "b", "image": "1", "structured_rep": rep}]),
+        "nlvr2": ("nlvr", lambda name: [{**pair, "identifier": f"a-{name[-1]}-0-2"}]),
+        "vcr": ("vcr", lambda name: [{**vcr_row(), **own, "annot_id": name}]),
+        "lxmert-vqa": ("vqa", lambda name: [{**asked, "question_id": name}]),
+        "lxmert-gqa": ("gqa", lambda name: [{**asked, "question_id": name}]),
+        "lxmert-nlvr": ("nlvr", lambda name: [{**pair, "uid": name}]),
+    }
+    lines = ("plain", "nlvr", "nlvr2", "vcr")
+    for kind, (task, content) in made.items():
+        options = {} if kind == "nlvr" else {"pictures": folder}
+        files = [
+            put(f"{kind}/{name}.json{'l' * (kind in lines)}", content(f"{name}{number}"))
+            for number, name in enumerate(("val", "test_a", "test_b"), start=1)
+        ]
+        if kind == "nlvr2":
+            pictures(*(f"a-{number}-0-img{side}.jpg" for number in "123" for side in (0, 1)))
+        found = import_data(kind, files, tmp_path / kind, **options)
+        assert found.examples == {(task, "dev"): 1, (task, "test"): 2}, kind
+        dev, test = (Collection(tmp_path / kind).examples(task, split) for split in ("dev", "test"))
+        assert len({example.uid for example in (*dev, *test)}) == 3, kind
+        found = import_data(kind, files, tmp_path / "one" / kind, split="mine", **options)
+        assert found.examples == {(task, "mine"): 3}, kind
+    unsaid = put("more.jsonl", rows("4"))
+    with pytest.raises(UsageError, match=r"more.jsonl: its name does not say which split"):
+        import_data("plain", [put("train.jsonl", rows("1")), unsaid], tmp_path / "new", pictures=folder)
+
+
+def test_lines_without_names_are_numbered_within_their_split(put: Put, pictures, tmp_path: Path):
+    files = [put(f"{name}.jsonl", [PLAIN, PLAIN]) for name in ("val", "test", "val_more")]
+    import_data("plain", files, tmp_path / "out", pictures=pictures("1.jpg"))
+    collection = Collection(tmp_path / "out")
+    assert [example.uid for example in collection.examples("vqa", "dev")] == ["1", "2", "3", "4"]
+    assert [example.uid for example in collection.examples("vqa", "test")] == ["1", "2"]
+
+
+def test_files_that_are_read_together_are_of_one_split(put: Put, tmp_path: Path):
+    sentences = [put("train.en", "A man.\n"), put("val.de", "Ein Mann.\n")]
+    with pytest.raises(
+        UsageError, match=r"val.de is of dev by its name and .*train.en of train, but they are read tog"
+    ):
+        import_data("multi30k", sentences, tmp_path / "out")
+    lines = [put(f"{name}.jsonl", [GOOD]) for name in ("train", "val")]
+    with pytest.raises(UsageError, match=r"val.jsonl is of dev"):
+        import_data("vqa", lines, tmp_path / "out", text_only=True)
+    found = import_data("multi30k", sentences, tmp_path / "out", split="train")
+    assert found.examples == {("mmt", "train"): 1}
+
+
 def test_one_picture_has_one_id_in_all_data_sets(put: Put, pictures, tmp_path: Path):
     """VQA names it by number, Karpathy by file, LXMERT by stem: features are stored once."""
     folder = pictures(*(f"val2014/COCO_val2014_{number:012d}.jpg" for number in range(1, 5)))
@@ -434,141 +448,3 @@ def test_one_picture_has_one_id_in_all_data_sets(put: Put, pictures, tmp_path: P
     collection = Collection(out)
     assert len(collection.pictures) == 4
     assert collection.examples("vqa", "dev")[0].pictures == collection.examples("caption", "dev")[0].pictures
-
-
-def test_pictures_known_by_features_alone(put: Put, pictures, tmp_path: Path):
-    """Their ids are kept, whatever a file is called, and they get their file when one is named."""
-    out = tmp_path / "out"
-    known = Picture("42", 40, 30, None, (Region((0, 0, 5, 5), "dog"),))
-    write_collection(out, [known], {})
-    questions = put("val.jsonl", [{"question_id": 7, "image_id": 42, "question": "a?", "answers": ["b"]}])
-    import_data("vqa", [questions], out, pictures=pictures("COCO_val2014_000000000042.jpg"))
-    (picture,) = Collection(out).pictures.values()
-    assert picture.id == "42" and picture.regions == known.regions and picture.file is not None
-
-
-def test_missing_pictures(put: Put, pictures, tmp_path: Path):
-    rows = [{"question_id": n, "image_id": n, "question": "a?", "answers": ["b"]} for n in (1, 2, 3)]
-    path, folder = put("val.jsonl", rows), pictures("1.jpg", "3.jpg")
-    with pytest.raises(DataError, match=r"val.jsonl:2: there is no picture 2 in .*pictures; --skip-missing leaves"):
-        import_data("vqa", [path], tmp_path / "out", pictures=folder)
-    assert not (tmp_path / "out").exists(), "nothing is written where something is wrong"
-    with pytest.raises(DataError, match=r"no picture 1 in .*; say with --pictures where"):
-        import_data("vqa", [path], tmp_path / "out")
-    found = import_data("vqa", [path], tmp_path / "out", pictures=folder, skip_missing=True)
-    assert (found.examples, found.missing, found.pictures) == ({("vqa", "dev"): 2}, 1, 2)
-    with pytest.raises(DataError, match="no examples; 3 pictures are not there"):
-        import_data("vqa", [path], tmp_path / "new", skip_missing=True)
-    assert not (tmp_path / "new").exists()
-    pictures("more/1.jpg")
-    with pytest.raises(DataError, match=r"picture 1 may be 1.jpg or more/1.jpg"):
-        import_data("vqa", [path], tmp_path / "new", pictures=folder)
-    (folder / "2.jpg").write_bytes(b"no picture")
-    (folder / "more/1.jpg").unlink()
-    with pytest.raises(DataError, match=r"2.jpg is no picture that can be read"):
-        import_data("vqa", [path], tmp_path / "new", pictures=folder)
-
-
-def test_turned_pictures_have_the_size_that_is_seen(put: Put, tmp_path: Path):
-    image = Image.new("RGB", (40, 30))
-    exif = image.getexif()
-    exif[274] = 6
-    path = put("train.jsonl", [{"picture": "a.jpg", "question": "a?"}])
-    image.save(path.parent / "a.jpg", exif=exif)
-    import_data("plain", [path], tmp_path / "out")
-    assert Collection(tmp_path / "out").pictures.sizes.tolist() == [[30, 40]]
-
-
-GOOD = {"question_id": 1, "image_id": 1, "question": "a?", "answers": ["b"]}
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "content", "reason"),
-    [
-        ("vqa", "val.json", "{", r"val.json: no sound JSON"),
-        ("vqa", "val.json", {"annotations": []}, r"val.json: .*; expected a list or an object with questions"),
-        ("vqa", "val.json", [3], r"val.json: \[0\]: 3; expected an object"),
-        ("vqa", "val.jsonl", [{**GOOD, "question": None}], "val.jsonl:1: question: absent; expected a text"),
-        ("vqa", "val.jsonl", [GOOD, {**GOOD, "question_id": None}], "val.jsonl:2: question_id: None; expected an id"),
-        ("vqa", "val.jsonl", [GOOD, GOOD], "vqa/dev: the example 1 comes twice"),
-        ("vqa", "val.jsonl", [{**GOOD, "answers": [3]}], "val.jsonl:1: answers: 3; expected a text"),
-        ("vqa", "val.jsonl", [{**GOOD, "answers": "b"}], "val.jsonl:1: answers: 'b'; expected a list"),
-        ("vqa", "val.jsonl", [{**GOOD, "question": " "}], "vqa/dev: example 1: text: empty"),
-        ("vqa", "val.jsonl", [], "val.jsonl: no examples"),
-        ("gqa", "val.json", [1], "expected an object of questions by id"),
-        ("gqa", "val.json", {"1": 3}, "val.json: 1: 3; expected an object"),
-        ("gqa", "val.json", {"1": {"imageId": "1", "question": "a?", "types": 3}}, "1: types: 3; expected an object"),
-        ("lxmert-vqa", "val.json", [{"label": {"a": 2}}], r"\[0\]: label: a has 2; expected a score from 0 to 1"),
-        ("karpathy", "a.json", {"images": [{"split": "train"}]}, r"images\[0\]: sentences: absent; expected a list"),
-        ("nlvr2", "dev.json", '{"identifier": "a"}', "dev.json:1: identifier: a; expected split-set-pair-sentence"),
-        ("nlvr", "dev.json", '{"identifier": "a-0", "sentence": "b", "label": "yes"}', "label: 'yes'; expected true"),
-        ("nlvr", "dev.json", '{"identifier": "a", "structured_rep": [3]}', "structured_rep: 3; expected a list of obj"),
-        ("plain", "train.jsonl", [{"answer": 3}], "train.jsonl:1: answer: 3; expected a text or a list of texts"),
-    ],
-)
-def test_wrong_values_are_placed(put: Put, pictures, tmp_path: Path, kind: str, name: str, content: Any, reason: str):
-    with pytest.raises(DataError, match=reason):
-        folder = None if kind == "nlvr" else pictures("1.jpg")
-        import_data(kind, [put(name, content)], tmp_path / "out", pictures=folder)
-    assert not (tmp_path / "out").exists()
-
-
-def test_wrong_references_are_placed(put: Put, tmp_path: Path):
-    path, instances = refcoco_files(put)
-    whole = json.loads(instances.read_text())
-    for change, reason in (
-        ({"annotations": []}, r"refs\(unc\).p\[0\]: ann_id: 70 of picture 5 is not in .*instances.json"),
-        ({"categories": []}, r"annotations\[0\]: category_id: 1 is none of the categories"),
-        ({"images": []}, r"annotations\[0\]: image_id: 5 is none of the images"),
-        (
-            {"annotations": [{**whole["annotations"][0], "bbox": [50, 0, 5, 5]}]},
-            r"bbox: .* out of the picture of 40 x 30",
-        ),
-        ({"annotations": [{**whole["annotations"][0], "bbox": [1, 2]}]}, r"bbox: \[1, 2\]; expected x, y, width"),
-    ):
-        instances.write_text(json.dumps({**whole, **change}))
-        with pytest.raises(DataError, match=reason):
-            import_data("refcoco", [path, instances], tmp_path / "out")
-
-
-def test_wrong_calls_are_refused(put: Put, pictures, tmp_path: Path):
-    path, out = put("questions.jsonl", [GOOD]), tmp_path / "out"
-    with pytest.raises(UsageError, match="nothing is imported as coco; expected one of plain, classes, vqa"):
-        import_data("coco", [path], out)
-    with pytest.raises(UsageError, match="its name does not say which split it is; say it with --split"):
-        import_data("vqa", [path], out, pictures=pictures("1.jpg"))
-    with pytest.raises(UsageError, match="text only: no pictures are looked for"):
-        import_data("vqa", [path], out, text_only=True, pictures=pictures("1.jpg"))
-    with pytest.raises(UsageError, match="karpathy has no meaning without pictures"):
-        import_data("karpathy", [path], out, text_only=True)
-    with pytest.raises(UsageError, match="only plain takes one"):
-        import_data("vqa", [path], out, task="vqa")
-    with pytest.raises(UsageError, match="cannot be called 'a/b'"):
-        import_data("vqa", [path], out, split="a/b", text_only=True)
-    with pytest.raises(UsageError, match="found 3 files"):
-        import_data("vqa", [path] * 3, out, text_only=True)
-    with pytest.raises(UsageError, match="vqa needs files: VQA v2: a file of questions and one of annotations"):
-        import_data("vqa", [], out)
-    with pytest.raises(DataError, match="is no folder of pictures"):
-        import_data("vqa", [path], out, pictures=tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"nowhere.json does not exist"):
-        import_data("gqa", [tmp_path / "nowhere.json"], out, split="dev", text_only=True)
-    import_data("vqa", [path], out, split="dev", text_only=True)
-    with pytest.raises(UsageError, match=r"vqa/dev.jsonl is already there"):
-        import_data("vqa", [path], out, split="dev", text_only=True)
-    assert all((importer.__doc__ or "").strip() for importer in KINDS.values())
-
-
-def test_the_verb_imports(put: Put, pictures, cli, work: Path):
-    rows = [{"question_id": n, "image_id": n, "question": "a?", "answers": ["b"]} for n in (1, 2)]
-    said = cli("data", "import", "vqa", put("val.jsonl", rows), "--out", "c", "--pictures", pictures("1.jpg"))
-    assert said.code == 1 and "val.jsonl:2: there is no picture 2" in said.err and not (work / "c").exists()
-    said = cli("data", "import", "vqa", put("val.jsonl", rows), "--out", "c", "--text-only", "--split", "mine")
-    assert (said.code, said.out) == (0, "c: vqa/mine: 2 examples\nc: 0 pictures\n")
-    options = ("--pictures", pictures("1.jpg"), "--skip-missing")
-    said = cli("data", "import", "vqa", put("val.jsonl", rows), "--out", "c", *options)
-    assert said.out == "c: vqa/dev: 1 examples\nc: 1 pictures; left out: the examples of 1 that are not there\n"
-    refused = cli("data", "import", "coco", put("val.jsonl", rows), "--out", "c")
-    assert refused.code == 2 and "nothing is imported as coco" in refused.err
-    assert set(IMPORTED) == set(KINDS), "help says what there is, without importing it"
-    assert cli("data", "import", "detections", put("a.tsv", "x"), "--out", "c").code == 1

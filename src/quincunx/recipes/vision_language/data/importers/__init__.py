@@ -17,8 +17,7 @@ from quincunx.recipes.vision_language.data.importers import (
     statements,
 )
 from quincunx.recipes.vision_language.data.importers.pictures import PictureSource
-from quincunx.recipes.vision_language.data.importers.request import Made, Request
-from quincunx.recipes.vision_language.data.record import Example
+from quincunx.recipes.vision_language.data.importers.request import Made, Placed, Request
 from quincunx.recipes.vision_language.data.task_keys import check_task
 
 KINDS: Mapping[str, Callable[[Request], Made]] = {
@@ -40,6 +39,8 @@ KINDS: Mapping[str, Callable[[Request], Made]] = {
 
 TEXT_ONLY = ("plain", "vqa", "gqa", "multi30k", "lxmert-vqa", "lxmert-gqa")
 """Kinds that may be imported without pictures."""
+_MOST_BLANK = 4096
+"""Bytes of a file up to which it is looked at whether there is anything in it."""
 
 __all__ = ["KINDS", "Imported", "import_data"]
 
@@ -75,7 +76,7 @@ def import_data(
         out: The collection, made if missing; its pictures and other splits stay.
         pictures: The folder of pictures, searched at any depth; they are not copied. None: those of the collection, or
             beside the files where the importer says so.
-        split: What the split is called; None: by the files' names, or by what they say.
+        split: What the split is called; None: by each file's name, or by what it says.
         task: Of `plain`, the task; None for vqa.
         skip_missing: Leave examples out whose pictures are not there.
         text_only: Import no pictures at all.
@@ -95,6 +96,7 @@ def import_data(
     if task is not None and kind != "plain":
         raise UsageError(f"{kind} has a task of its own; only plain takes one")
     paths = tuple(Path(file).expanduser() for file in files)
+    _check_files(kind, paths)
     folder = Path(out).expanduser()
     source = PictureSource(
         folder, _picture_folder(kind, pictures, paths, folder), skip_missing=skip_missing, text_only=text_only
@@ -107,7 +109,8 @@ def import_data(
     if not counts:
         left = f"; {len(source.missing):,} pictures are not there" if source.missing else ""
         raise DataError(f"{paths[0]}: no examples{f' of the split {split}' if split else ''}{left}")
-    total = write_collection(folder, source.found.values(), {key: made[key]() for key in counts}, add=True)
+    examples = {key: (example for _, example in made[key]()) for key in counts}
+    total = write_collection(folder, source.found.values(), examples, add=True)
     return Imported(counts, total, len(source.missing))
 
 
@@ -121,15 +124,32 @@ def _picture_folder(kind: str, given: str | Path | None, files: Sequence[Path], 
     return files[0].parent if kind == "plain" and not (out / "pictures.jsonl").is_file() else None
 
 
-def _checked(key: tuple[str, str], make: Callable[[], Iterator[Example]]) -> int:
+def _check_files(kind: str, paths: Sequence[Path]) -> None:
+    """Raise DataError for a file that is not there, a folder, or nothing, before anything is asked of its name."""
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist")
+        if path.is_dir() and kind != "classes":
+            raise DataError(f"{path} is a folder; {kind} takes files: {(KINDS[kind].__doc__ or '').splitlines()[0]}")
+        if path.is_file() and path.stat().st_size <= _MOST_BLANK:  # of files, since a pipe can be read only once
+            try:
+                blank = not path.read_bytes().strip()
+            except OSError as error:
+                raise DataError(f"{path} cannot be read: {error.strerror}") from None
+            if blank:
+                raise DataError(f"{path}: no examples: the file is empty")
+
+
+def _checked(key: tuple[str, str], make: Callable[[], Iterator[Placed]]) -> int:
     """Run an importer once: every example is checked, and every picture found, before anything is written."""
     seen = set[str]()
-    for example in make():
+    for where, example in make():
         try:
             check_task(example)
         except ValueError as error:
-            raise DataError(f"{'/'.join(key)}: example {example.uid}: {error}") from None
+            raise DataError(f"{where}: {'/'.join(key)}: example {example.uid}: {error}") from None
         if example.uid in seen:
-            raise DataError(f"{'/'.join(key)}: the example {example.uid} comes twice")
+            first = next(place for place, other in make() if other.uid == example.uid)
+            raise DataError(f"{where}: {'/'.join(key)}: the example {example.uid} comes twice, first at {first}")
         seen.add(example.uid)
     return len(seen)

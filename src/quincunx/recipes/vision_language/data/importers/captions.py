@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.vision_language.data.importers.pictures import Missing
-from quincunx.recipes.vision_language.data.importers.reading import listed, rows_of, split_named, split_word
-from quincunx.recipes.vision_language.data.importers.request import Made, Request
+from quincunx.recipes.vision_language.data.importers.reading import listed, rows_of, split_word
+from quincunx.recipes.vision_language.data.importers.request import Made, Placed, Request, one_split
 from quincunx.recipes.vision_language.data.record import Answer, Example
 
 KARPATHY = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
@@ -24,7 +24,7 @@ def karpathy(request: Request) -> Made:
     }
 
 
-def _karpathy(request: Request, split: str) -> Iterator[Example]:
+def _karpathy(request: Request, split: str) -> Iterator[Placed]:
     (path,) = request.files
     for row in rows_of(path, "images"):
         word = row.need("split", str)
@@ -39,7 +39,8 @@ def _karpathy(request: Request, split: str) -> Iterator[Example]:
         except Missing:
             continue
         said = tuple(map(Answer, sentences))
-        yield Example(row.name("cocoid", "imgid"), "caption", pictures, "", said, {"references": sentences})
+        uid = row.name("cocoid", "imgid")
+        yield row.where, Example(uid, "caption", pictures, "", said, {"references": sentences})
 
 
 def multi30k(request: Request) -> Made:
@@ -48,10 +49,10 @@ def multi30k(request: Request) -> Made:
         raise UsageError(
             f"multi30k takes the source, the translation and maybe the pictures, found {len(request.files)} files"
         )
-    return {("mmt", request.split or split_named(request.files[0])): lambda: _multi30k(request)}
+    return {("mmt", one_split(request)): lambda: _multi30k(request)}
 
 
-def _multi30k(request: Request) -> Iterator[Example]:
+def _multi30k(request: Request) -> Iterator[Placed]:
     columns: list[list[str]] = []
     for path in request.files:
         try:
@@ -72,4 +73,4 @@ def _multi30k(request: Request) -> Iterator[Example]:
             pictures = request.pictures.ids(listed_names, where)
         except Missing:
             continue
-        yield Example(str(number), "mmt", pictures, source.strip(), (Answer(target.strip()),))
+        yield where, Example(str(number), "mmt", pictures, source.strip(), (Answer(target.strip()),))

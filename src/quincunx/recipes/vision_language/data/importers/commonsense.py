@@ -8,8 +8,8 @@ from typing import Any
 
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.vision_language.data.importers.pictures import Missing
-from quincunx.recipes.vision_language.data.importers.reading import Row, json_file, rows_of, split_named
-from quincunx.recipes.vision_language.data.importers.request import Made, Request
+from quincunx.recipes.vision_language.data.importers.reading import Row, json_file, rows_of
+from quincunx.recipes.vision_language.data.importers.request import Made, Placed, Request, by_split
 from quincunx.recipes.vision_language.data.lines import shown
 from quincunx.recipes.vision_language.data.record import Example, Region
 
@@ -22,10 +22,11 @@ def vcr(request: Request) -> Made:
     """
     if request.pictures.folder is None:
         raise UsageError("vcr needs --pictures: boxes lie beside the pictures")
-    return {("vcr", request.split or split_named(request.files[0])): lambda: _vcr(request, request.pictures.folder)}
+    return by_split(request, "vcr", _vcr)
 
 
-def _vcr(request: Request, folder: Path | None) -> Iterator[Example]:
+def _vcr(request: Request) -> Iterator[Placed]:
+    folder = request.pictures.folder
     assert folder is not None
     for path in request.files:
         for row in rows_of(path):
@@ -45,7 +46,7 @@ def _vcr(request: Request, folder: Path | None) -> Iterator[Example]:
                 if (number := row.get(theirs, int)) is not None:
                     more[key] = number
             question = _words(row.need("question", list), names, row)
-            yield Example(row.name("annot_id"), "vcr", (picture,), question, (), more)
+            yield row.where, Example(row.name("annot_id"), "vcr", (picture,), question, (), more)
 
 
 def _metadata(folder: Path, row: Row) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.vision_language.data.answers import soft_answers
 from quincunx.recipes.vision_language.data.importers.pictures import Missing
-from quincunx.recipes.vision_language.data.importers.reading import Row, json_file, rows_of, split_named
-from quincunx.recipes.vision_language.data.importers.request import Made, Request
+from quincunx.recipes.vision_language.data.importers.reading import Row, json_file, rows_of
+from quincunx.recipes.vision_language.data.importers.request import Made, Placed, Request, by_split, one_split
 from quincunx.recipes.vision_language.data.lines import shown
 from quincunx.recipes.vision_language.data.record import Answer, Example
 
@@ -25,11 +25,10 @@ def vqa(request: Request) -> Made:
         raise UsageError(f"vqa takes a file of questions and one of annotations, found {len(request.files)} files")
     questions, annotations = request.files[0], request.files[1:]
     known = {row.name("question_id"): row for path in annotations for row in rows_of(path, "annotations")}
-    split = request.split or split_named(questions)
-    return {("vqa", split): lambda: _vqa(request, questions, known if annotations else None)}
+    return {("vqa", one_split(request)): lambda: _vqa(request, questions, known if annotations else None)}
 
 
-def _vqa(request: Request, path: Path, known: Mapping[str, Row] | None) -> Iterator[Example]:
+def _vqa(request: Request, path: Path, known: Mapping[str, Row] | None) -> Iterator[Placed]:
     for row in rows_of(path, "questions"):
         uid, more = row.name("question_id"), dict[str, Any]()
         about = row
@@ -47,7 +46,7 @@ def _vqa(request: Request, path: Path, known: Mapping[str, Row] | None) -> Itera
             pictures = request.pictures.ids([row.name("image_id")], row.where)
         except Missing:
             continue
-        yield Example(uid, "vqa", pictures, row.need("question", str), soft_answers(said), more)
+        yield row.where, Example(uid, "vqa", pictures, row.need("question", str), soft_answers(said), more)
 
 
 def _said(value: Any, row: Row) -> str:
@@ -59,10 +58,10 @@ def _said(value: Any, row: Row) -> str:
 
 def gqa(request: Request) -> Made:
     """GQA: files of questions by id, `semantic` becoming `program` and the local group `group`; hidden sets too."""
-    return {("gqa", request.split or split_named(request.files[0])): lambda: _gqa(request)}
+    return by_split(request, "gqa", _gqa)
 
 
-def _gqa(request: Request) -> Iterator[Example]:
+def _gqa(request: Request) -> Iterator[Placed]:
     for path in request.files:
         whole = json_file(path)
         if not isinstance(whole, dict):
@@ -85,20 +84,20 @@ def _gqa(request: Request) -> Iterator[Example]:
             except Missing:
                 continue
             said = () if answer is None else (Answer(answer),)
-            yield Example(str(uid), "gqa", pictures, row.need("question", str), said, more)
+            yield row.where, Example(str(uid), "gqa", pictures, row.need("question", str), said, more)
 
 
 def lxmert_vqa(request: Request) -> Made:
     """LXMERT's lists of VQA v2: `label` has answers and their scores."""
-    return {("vqa", request.split or split_named(request.files[0])): lambda: _lxmert(request, "vqa")}
+    return by_split(request, "vqa", lambda request: _lxmert(request, "vqa"))
 
 
 def lxmert_gqa(request: Request) -> Made:
     """LXMERT's lists of GQA: `label` has the answer."""
-    return {("gqa", request.split or split_named(request.files[0])): lambda: _lxmert(request, "gqa")}
+    return by_split(request, "gqa", lambda request: _lxmert(request, "gqa"))
 
 
-def _lxmert(request: Request, task: str) -> Iterator[Example]:
+def _lxmert(request: Request, task: str) -> Iterator[Placed]:
     for path in request.files:
         for row in rows_of(path):
             label: dict[str, Any] = row.get("label", dict) or {}
@@ -111,4 +110,4 @@ def _lxmert(request: Request, task: str) -> Iterator[Example]:
                 pictures = request.pictures.ids([row.name("img_id")], row.where)
             except Missing:
                 continue
-            yield Example(row.name("question_id"), task, pictures, row.need("sent", str), said, more)
+            yield row.where, Example(row.name("question_id"), task, pictures, row.need("sent", str), said, more)

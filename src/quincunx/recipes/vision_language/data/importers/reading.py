@@ -106,12 +106,17 @@ def listed(values: Sequence[Any], where: str) -> Iterator[Row]:
 
 def split_named(path: Path) -> str:
     """Return the split that a file's name says: `v2_val.json` is dev; UsageError where it says none or several."""
-    stem = path.name.split(".")[0].lower()
-    words = "".join(letter if letter.isalpha() else " " for letter in stem).split()
-    found = {split for split, known in _SPLITS.items() for word in words if word in known}
+    found = splits_in(path)
     if len(found) != 1:
         raise UsageError(f"{path}: its name does not say which split it is; say it with --split")
     return found.pop()
+
+
+def splits_in(path: Path) -> set[str]:
+    """Return the splits that a file's name speaks of."""
+    stem = path.name.split(".")[0].lower()
+    words = "".join(letter if letter.isalpha() else " " for letter in stem).split()
+    return {split for split, known in _SPLITS.items() for word in words if word in known}
 
 
 def split_word(word: str) -> str:

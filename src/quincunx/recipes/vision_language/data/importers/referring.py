@@ -10,7 +10,7 @@ from quincunx.data.plain_pickle import read_plain_pickle
 from quincunx.errors import DataError, UsageError
 from quincunx.recipes.vision_language.data.importers.pictures import Missing
 from quincunx.recipes.vision_language.data.importers.reading import Row, corners, listed, rows_of, split_word
-from quincunx.recipes.vision_language.data.importers.request import Made, Request
+from quincunx.recipes.vision_language.data.importers.request import Made, Placed, Request
 from quincunx.recipes.vision_language.data.lines import shown
 from quincunx.recipes.vision_language.data.record import Box, Example, Region
 
@@ -72,7 +72,7 @@ def referred_boxes(refs: Path, instances: Path, split: str | None = None) -> dic
     return found
 
 
-def _refcoco(request: Request, refs: list[Row], instances: _Instances, split: str) -> Iterator[Example]:
+def _refcoco(request: Request, refs: list[Row], instances: _Instances, split: str) -> Iterator[Placed]:
     for ref in refs:
         if split_word(ref.need("split", str)) != split:
             continue
@@ -87,7 +87,7 @@ def _refcoco(request: Request, refs: list[Row], instances: _Instances, split: st
         for sentence in listed(ref.need("sentences", list), f"{ref.where}: sentences"):
             more = {"box": list(instances.boxes[box]), "ref": ref.name("ref_id")}
             uid, words = sentence.name("sent_id"), sentence.get("raw", str) or sentence.need("sent", str)
-            yield Example(uid, "refcoco", (found,), words, (), more)
+            yield sentence.where, Example(uid, "refcoco", (found,), words, (), more)
 
 
 def _instances(path: Path) -> _Instances:

@@ -9,7 +9,7 @@ from typing import Any
 
 from quincunx.recipes.vision_language.data.importers.pictures import Missing
 from quincunx.recipes.vision_language.data.importers.reading import Row, listed, rows_of, split_named
-from quincunx.recipes.vision_language.data.importers.request import Made, Request
+from quincunx.recipes.vision_language.data.importers.request import Made, Placed, Request, by_split
 from quincunx.recipes.vision_language.data.lines import json_lines, shown
 from quincunx.recipes.vision_language.data.record import Answer, Example, Region
 
@@ -23,10 +23,10 @@ _PAIR = re.compile(r"(.*)-(\d+)-(\d+)-(\d+)")
 
 def nlvr(request: Request) -> Made:
     """NLVR: JSON lines; one picture of three boxes, in its first order (`-0`), the objects in them as regions."""
-    return {("nlvr", request.split or split_named(request.files[0])): lambda: _nlvr(request)}
+    return by_split(request, "nlvr", _nlvr)
 
 
-def _nlvr(request: Request) -> Iterator[Example]:
+def _nlvr(request: Request) -> Iterator[Placed]:
     for path in request.files:
         for row in _lines(path):
             uid = row.name("identifier", "id")
@@ -38,7 +38,7 @@ def _nlvr(request: Request) -> Iterator[Example]:
             except Missing:
                 continue
             more = {"identifier": uid.rsplit("-", 1)[0]}
-            yield Example(uid, "nlvr", (picture,), row.need("sentence", str), _label(row), more)
+            yield row.where, Example(uid, "nlvr", (picture,), row.need("sentence", str), _label(row), more)
 
 
 def _objects(row: Row) -> Iterator[Region]:
@@ -61,10 +61,10 @@ def _objects(row: Row) -> Iterator[Region]:
 
 def nlvr2(request: Request) -> Made:
     """NLVR2: JSON lines; the left and the right picture, `-img0` and `-img1`; a sentence's pairs are one group."""
-    return {("nlvr", request.split or split_named(request.files[0])): lambda: _nlvr2(request)}
+    return by_split(request, "nlvr", _nlvr2)
 
 
-def _nlvr2(request: Request) -> Iterator[Example]:
+def _nlvr2(request: Request) -> Iterator[Placed]:
     for path in request.files:
         for row in _lines(path):
             uid = row.name("identifier")
@@ -77,15 +77,15 @@ def _nlvr2(request: Request) -> Iterator[Example]:
             except Missing:
                 continue
             more = {"identifier": f"{found[1]}-{found[2]}-{found[4]}"}
-            yield Example(uid, "nlvr", pictures, row.need("sentence", str), _label(row), more)
+            yield row.where, Example(uid, "nlvr", pictures, row.need("sentence", str), _label(row), more)
 
 
 def lxmert_nlvr(request: Request) -> Made:
     """LXMERT's lists of NLVR2: `img0`, `img1`, `sent`, `label` 0 or 1."""
-    return {("nlvr", request.split or split_named(request.files[0])): lambda: _lxmert(request)}
+    return by_split(request, "nlvr", _lxmert)
 
 
-def _lxmert(request: Request) -> Iterator[Example]:
+def _lxmert(request: Request) -> Iterator[Placed]:
     for path in request.files:
         for row in rows_of(path):
             identifier = row.name("identifier", "uid")
@@ -96,7 +96,8 @@ def _lxmert(request: Request) -> Iterator[Example]:
             except Missing:
                 continue
             more: dict[str, Any] = {"identifier": group}
-            yield Example(row.name("uid", "identifier"), "nlvr", pictures, row.need("sent", str), _label(row), more)
+            uid = row.name("uid", "identifier")
+            yield row.where, Example(uid, "nlvr", pictures, row.need("sent", str), _label(row), more)
 
 
 def _lines(path: Path) -> Iterator[Row]:
