@@ -4,7 +4,8 @@
 statements of a grammar about scenes at random (nlvr_world.py), then from four fifths of the real ones, boxes reordered
 and colours exchanged in picture and sentence alike, and answers the last fifth, whose sentences it has not seen.
 `objects` gets shape, colour, size and box of each thing as annotated; `pixels` gets connected areas of one colour as
-regions, and their pixels, and no annotation.
+regions, and their pixels, and no annotation. Beside them, both get what follows from the boxes of regions: in which of
+the three boxes one is, which walls it touches, how many lie below it, and whether one lies above.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/nlvr_folds.py [--out runs] [--data FOLDER]
 
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from experiments import Wanted, add_options, evaluation, measured, needs, require, train_all
 from measure import machine, table
-from nlvr_world import Scene, drawn, made, picture_of, questions, rows_of, said, scene_of, variants
+from nlvr_world import BOX, STRIDE, Scene, drawn, made, picture_of, questions, rows_of, said, scene_of, variants
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,8 +42,9 @@ NAME = "nlvr-folds"
 FOLDS, VARIANTS = 5, 12
 SENTENCES = 16_000
 OBJECTS, PIXELS = "objects", "pixels"
-WIDTHS = {OBJECTS: 9, PIXELS: 64}
-EPOCHS = 6
+CROP, GEOMETRY = 64, 12
+WIDTHS = {OBJECTS: 9 + GEOMETRY, PIXELS: CROP + GEOMETRY}
+EPOCHS = 5
 """Over what the grammar says: four statements a sentence, three questions beside."""
 LEAST = 12
 """Pixels of an area that counts as a region."""
@@ -84,6 +86,20 @@ def regions_of(pixels: NDArray[np.uint8]) -> tuple[Region, ...]:
     return tuple(sorted(found, key=lambda region: region.box))
 
 
+def geometry(regions: Sequence[Region]) -> NDArray[np.float32]:
+    """Return what follows from where regions are [R, 12]: box of three, walls, how many are below, none above."""
+    rows = np.zeros((len(regions), GEOMETRY), np.float32)
+    for row, region in zip(rows, regions, strict=True):
+        x1, y1, x2, y2 = region.box
+        place = int(x1 // STRIDE)
+        row[place] = 1
+        row[3:7] = [x1 - place * STRIDE <= 1, x2 - place * STRIDE >= BOX - 1, y1 <= 1, y2 >= BOX - 1]
+        over = [other.box for other in regions if min(other.box[2], x2) > max(other.box[0], x1)]
+        row[7 + min(3, sum(box[1] >= y2 - 1 for box in over))] = 1
+        row[11] = not any(box[3] <= y1 + 1 for box in over)
+    return rows
+
+
 def collection(folder: Path, kind: str, splits: Mapping[str, Sequence[Asked]]) -> None:
     """Write a collection, with features of things or of areas."""
     if (folder / "nlvr").is_dir():
@@ -93,14 +109,15 @@ def collection(folder: Path, kind: str, splits: Mapping[str, Sequence[Asked]]) -
     for one in (one for each in splits.values() for one in each):
         if kind == OBJECTS:
             pictures.append(picture_of(one.uid, one.scene))
-            features.append((one.uid, np.array(rows_of(one.scene), np.float32)))
+            known = np.array(rows_of(one.scene), np.float32)
+            features.append((one.uid, np.hstack([known, geometry(pictures[-1].regions)])))
             continue
         image = drawn(one.scene) if one.file is None else Image.open(one.file).convert("RGB")
         pixels = np.asarray(image)
         regions = regions_of(pixels)
         pictures.append(Picture(one.uid, *image.size, None, regions))
-        features.append((one.uid, region_features(pixels, regions, WIDTHS[PIXELS])))
-    key = "annotated things" if kind == OBJECTS else model_key(0, WIDTHS[PIXELS])
+        features.append((one.uid, np.hstack([region_features(pixels, regions, CROP), geometry(regions)])))
+    key = "annotated things" if kind == OBJECTS else model_key(0, CROP)
     write_features(folder / "features" / "butd.arrow", features, width=WIDTHS[kind], model=key)
     lists: dict[tuple[str, str], list[Example]] = {}
     for split, each in splits.items():
@@ -173,11 +190,21 @@ class Experiment:
         }
 
     @property
+    def questions(self) -> Wanted:
+        """The run on the grammar's questions, which say more of an answer than true or false does."""
+        return Wanted(self.folder / self.kind / "questions", self.rates(1e-3, 3))
+
+    @property
     def first(self) -> Wanted:
-        """The run on what the grammar says."""
-        updates = EPOCHS * 7 * self.sentences // 64
-        changes = ["optimizer.learning_rate=1e-3", f"schedule.warmup={max(1, updates // 20)}"]
-        return Wanted(self.folder / self.kind / "first", changes)
+        """The run on its statements and questions, which goes on from there."""
+        return Wanted(self.folder / self.kind / "first", [*self.rates(1e-3, 7), *after(self.questions)])
+
+    def rates(self, rate: float, examples: int) -> list[str]:
+        """Return the learning rate, and the warm-up of a run on so many examples for each sentence of the grammar."""
+        return [
+            f"optimizer.learning_rate={rate}",
+            f"schedule.warmup={max(1, EPOCHS * examples * self.sentences // 64 // 40)}",
+        ]
 
     def learn(self) -> None:
         """Train on what the grammar says."""
@@ -186,12 +213,12 @@ class Experiment:
             parts = {"train": (self.sentences, 3 * self.sentences), "dev": (150, 300), "test": (250, 500)}
             splits = {split: invented(seed, *counts) for seed, (split, counts) in enumerate(parts.items())}
             collection(world, self.kind, splits)
+            train_all(self.config(world, ("gqa",), EPOCHS), [self.questions])
             train_all(self.config(world, ("gqa", "nlvr"), EPOCHS), [self.first])
 
     def fold(self, number: int) -> Wanted:
         """Return the run of a fold."""
-        model = self.first.path
-        changes = ["optimizer.learning_rate=2e-4", f"init_from={model}", f"model.tokenizer={model / 'language'}"]
+        changes = ["optimizer.learning_rate=2e-4", *after(self.first)]
         return Wanted(self.folder / self.kind / f"fold-{number}", changes)
 
     def train_fold(self, number: int, asked: Sequence[Asked]) -> None:
@@ -214,6 +241,11 @@ class Experiment:
                 found = measured(self.first, "test", f"data.path={data}", "data.tasks=[nlvr]", "~mixing")
             right |= found.values[next(name for name in found.values if "accuracy" in name)]
         return right
+
+
+def after(run: Wanted) -> list[str]:
+    """Return the settings of a run that goes on from another."""
+    return [f"init_from={run.path}", f"model.tokenizer={run.path / 'language'}"]
 
 
 def interval(right: Mapping[str, float], groups: Mapping[str, str], draws: int = 10_000) -> tuple[float, float, float]:
