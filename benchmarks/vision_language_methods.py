@@ -46,7 +46,8 @@ ENCODER = ["*encoder*"]
 
 def by_peft(method: str, train: Sequence[str] = ("norms",), **options: Any) -> tuple[str, ...]:
     """Return the settings of a method that the guide's switches have no word for."""
-    return (f"peft.method={method}", f"peft.options={json.dumps(options)}", f"peft.train={json.dumps([*train])}")
+    trained = [f"peft.train={json.dumps([*train])}"] if train else []
+    return (f"peft.method={method}", f"peft.options={json.dumps(options)}", *trained)
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ METHODS: dict[str, Method] = {
         ("adapt.bottleneck=true", "adapt.reduction_factor=12", "adapt.share_down=true", "unfreeze.layer_norms=true"),
     ),
     ENCODER_ONLY: Method(
-        "bottleneck, in the encoder only", by_peft("bottleneck", reduction_factor=3.2, leave_out=["*decoder*"])
+        "bottleneck, in the encoder only", by_peft("bottleneck", reduction_factor=3.3, leave_out=["*decoder*"])
     ),
     "gate-large": Method(
-        "the same, gated (`large`)", by_peft("bottleneck", reduction_factor=4.9, gate="large", leave_out=["*decoder*"])
+        "the same, gated (`large`)", by_peft("bottleneck", reduction_factor=6.8, gate="large", leave_out=["*decoder*"])
     ),
     "gate-small": Method(
-        "the same, gated (`small`)", by_peft("bottleneck", reduction_factor=3.2, gate="small", leave_out=["*decoder*"])
+        "the same, gated (`small`)", by_peft("bottleneck", reduction_factor=3.3, gate="small", leave_out=["*decoder*"])
     ),
     "compacter": Method(
         "Compacter, one for all",
@@ -92,14 +93,21 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "hyperformer": Method(
-        "hyperformer", ("adapt.hyperformer=true", "adapt.efficient=true", "adapt.reduction_factor=8",
-                        "adapt.projection=8", "unfreeze.layer_norms=true")
+        "hyperformer",
+        by_peft(
+            "hyperformer",
+            tasks=[*AFTER],
+            reduction_factor=8,
+            task_embedding_dim=16,
+            hidden_dim=16,
+            projected_task_embedding_dim=2,
+        ),
     ),
     "lora": Method("LoRA, one for all", ("adapt.lora=true", "adapt.single_lora=true", "adapt.lora_rank=14")),
     "lora-tasks": Method("LoRA, one a task", ("adapt.lora=true", "adapt.lora_rank=7")),
-    "prefix": Method("gated prefix", by_peft("prefix", prefix_len=24)),
+    "prefix": Method("gated prefix", by_peft("prefix", prefix_len=36)),
     "prompts": Method(
-        "prompts", ("adapt.encoder_prompts=20", "adapt.single_prompt=true", "adapt.prompt_width=200",
+        "prompts", ("adapt.encoder_prompts=20", "adapt.single_prompt=true", "adapt.prompt_width=230",
                     "unfreeze.layer_norms=true")
     ),
     "ladder": Method("ladder beside both stacks", by_peft("ladder", train=())),

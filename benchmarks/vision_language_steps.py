@@ -29,7 +29,7 @@ class Trained:
     """
 
     def __init__(self, config: Mapping[str, Any], changes: Sequence[str] = ()) -> None:
-        loaded = load(config, *changes, schemas=schemas())
+        loaded = load(config, [*changes], schemas=schemas())
         recipe = recipe_of("vision_language")
         decided, _ = recipe.decide(loaded.config)
         torch.manual_seed(0)
