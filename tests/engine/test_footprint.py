@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
@@ -68,6 +71,24 @@ def test_memory_by_hand():
         "activations": 5 * 7 * POSITION,
         "total": 4 * WEIGHTS + 5 * 7 * POSITION,
     }
+
+
+class Chosen(Squares):
+    """Ends with an operation that saves what it gives."""
+
+    def loss(self, model: nn.Module, chunk: Batch) -> dict[str, Tensor]:
+        return {"loss": model(chunk["x"]).softmax(-1).sum()}
+
+
+def test_nothing_is_left_of_a_model_that_was_estimated():
+    before = {id(found) for found in gc.get_objects() if type(found) is FakeTensor}
+    made = parts(Chosen())
+    assert estimate_memory(made, plan(batch_size=5, sizes=Sizes(train=10, longest=7)), torch.float32) is not None
+    parameters = [weakref.ref(parameter) for parameter in made.model.parameters()]
+    del made
+    gc.collect()
+    assert [each() for each in parameters] == [None] * 4
+    assert not [found for found in gc.get_objects() if type(found) is FakeTensor and id(found) not in before]
 
 
 @pytest.mark.parametrize(

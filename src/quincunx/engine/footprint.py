@@ -166,14 +166,14 @@ def _parameters(parts: Parts) -> list[nn.Parameter]:
 
 def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
     kept: dict[int, int] = {}
-    held: list[Tensor] = []  # the identity of a storage is only good while the storage lives
+    held: list[torch.UntypedStorage] = []  # a storage's identity is only good while the storage lives
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             kept[storage._cdata] = storage.nbytes()
-            held.append(tensor)
-        return tensor
+            held.append(storage)
+        return tensor.detach()  # an operation that saves what it gave would hold itself up, and the weights with it
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     weights = [mode.from_tensor(tensor) for tensor in _tensors(parts).values()]  # known again in the trace
