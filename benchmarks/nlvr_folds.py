@@ -44,8 +44,8 @@ SENTENCES = 16_000
 OBJECTS, PIXELS = "objects", "pixels"
 CROP, GEOMETRY = 64, 12
 WIDTHS = {OBJECTS: 9 + GEOMETRY, PIXELS: CROP + GEOMETRY}
-EPOCHS = 5
-"""Over what the grammar says: four statements a sentence, three questions beside."""
+EPOCHS, LATER = 5, 3
+"""Over the grammar's questions; then over questions and statements, three and four for each of its sentences."""
 LEAST = 12
 """Pixels of an area that counts as a region."""
 
@@ -197,7 +197,7 @@ class Experiment:
     @property
     def first(self) -> Wanted:
         """The run on its statements and questions, which goes on from there."""
-        return Wanted(self.folder / self.kind / "first", [*self.rates(1e-3, 7), *after(self.questions)])
+        return Wanted(self.folder / self.kind / "first", [*self.rates(4e-4, 7), *after(self.questions)])
 
     def rates(self, rate: float, examples: int) -> list[str]:
         """Return the learning rate, and the warm-up of a run on so many examples for each sentence of the grammar."""
@@ -214,7 +214,7 @@ class Experiment:
             splits = {split: invented(seed, *counts) for seed, (split, counts) in enumerate(parts.items())}
             collection(world, self.kind, splits)
             train_all(self.config(world, ("gqa",), EPOCHS), [self.questions])
-            train_all(self.config(world, ("gqa", "nlvr"), EPOCHS), [self.first])
+            train_all(self.config(world, ("gqa", "nlvr"), LATER), [self.first])
 
     def fold(self, number: int) -> Wanted:
         """Return the run of a fold."""
