@@ -227,7 +227,7 @@ class Experiment:
         rest = [one for one in asked if folds[one.text] != number]
         kept = [one for one in asked if folds[one.text] == number]
         data = self.folder / self.kind / f"data-{number}"
-        collection(data, self.kind, {"train": list(changed(rest, number)), "dev": kept[:16], "test": kept})
+        collection(data, self.kind, {"train": list(changed(rest, number)), "dev": rest[:16], "test": kept})
         train_all(self.config(data, ("nlvr",), 2), [self.fold(number)])
 
     def answers(self, *, learnt: bool) -> dict[str, float]:
