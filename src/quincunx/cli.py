@@ -115,9 +115,8 @@ def _settle(options: argparse.Namespace, rest: Sequence[str]) -> None:
         rest = [text for text in rest if text.startswith("-")]
     unknown = [text for text in rest if not options.takes_overrides or text.startswith("-")]
     if unknown:
-        usage = options.refuse.__self__.format_usage()  # it is the error method of the verb's parser
         names = flags.setting_names() if options.takes_overrides else ()
-        options.refuse(flags.refusal(unknown, usage, names))  # argparse's own wording and exit code
+        options.refuse(flags.refusal(unknown, options.usage(), names))  # argparse's own wording and exit code
     if not options.takes_overrides:
         return
     options.overrides = [*options.changes, *rest]

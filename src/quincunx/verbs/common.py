@@ -26,7 +26,7 @@ def add_verb(
     made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     if verb is None:
         return made
-    made.set_defaults(verb=verb, takes_overrides=config, refuse=made.error)
+    made.set_defaults(verb=verb, takes_overrides=config, refuse=made.error, usage=made.format_usage)
     made.add_argument("--traceback", action="store_true", help="show where an error arose")
     if config:
         # not required here: `train --resume RUN` needs none, and argparse would call the changes required too
