@@ -14,8 +14,8 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 from transformers import AutoConfig, AutoModel
 
 from quincunx.config.sections.peft import Peft
-from quincunx.nn.pretrained.packed import NAME, PACKABLE, Packing, packed_states, packs, use
-from quincunx.recipes.retrieval.model.text_encoder import TextEncoder
+from quincunx.nn.pretrained.packed import NAME, PACKABLE, Packing, attention, packs, run_packed, use
+from quincunx.recipes.retrieval.model.text_encoder import Pooling, TextEncoder
 from quincunx.tuners import attach
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_padding_is_not_computed() -> None:
     use(model)  # type: ignore[arg-type]
     seen: list[torch.Size] = []
     model.encoder.layer[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
-    packed_states(model, tokens(), LENGTHS)
+    run_packed(model, tokens(), LENGTHS).padded()
     assert seen == [torch.Size([1, int(LENGTHS.sum()), 32])]
 
 
@@ -69,7 +69,7 @@ def test_what_is_padding_is_zero_and_the_rest_stands_in_its_place() -> None:
     model = encoder("bert").eval()
     use(model)  # type: ignore[arg-type]
     with torch.no_grad():
-        states = packed_states(model, tokens(), LENGTHS)
+        states = run_packed(model, tokens(), LENGTHS).padded()
         for row, length in enumerate(LENGTHS.tolist()):
             assert not states[row, length:].any()
             if length:
@@ -84,27 +84,30 @@ def test_texts_of_equal_length_lie_together() -> None:
     assert packing.positions.tolist() == [0, 1, 0, 1, 0, 1, 2]
 
 
-def test_half_precision_attends_in_float32() -> None:
-    """As near to float32 as an encoder that does so can be: attention in bf16 is further away."""
-    model, theirs = encoder("bert").eval(), encoder("bert").eval()
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last", "attention"])
+def test_every_pooling_takes_from_packed_texts_what_it_takes_from_padded_ones(pooling: Pooling) -> None:
+    model = encoder("bert").double()
     use(model)  # type: ignore[arg-type]
-    seen: list[torch.dtype] = []
-    original = torch.nn.functional.scaled_dot_product_attention
+    texts = TextEncoder(model, pooling)  # type: ignore[arg-type]
+    vectors = texts(tokens(), LENGTHS)
+    states, valid = texts.masked_states(tokens(), LENGTHS)
+    torch.testing.assert_close(vectors, texts.pooled(states, valid), rtol=1e-12, atol=1e-13)
+    assert not vectors[4].any() and vectors[:4].any(dim=1).all()
 
-    def watched(query: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
-        seen.append(query.dtype)
-        return original(query, *rest, **options)
 
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        patch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
-        states = packed_states(model, tokens(), LENGTHS)
-        padded = model(tokens(), attention_mask=(torch.arange(30) < LENGTHS[:, None]).long())
-    assert set(seen) == {torch.float32}
-    assert padded.last_hidden_state.isfinite().all()
-    with torch.no_grad():
-        use(theirs)  # type: ignore[arg-type]
-        exact = packed_states(theirs, tokens(), LENGTHS)
-    torch.testing.assert_close(states.float(), exact, rtol=0.05, atol=0.05)
+def test_half_precision_attends_in_float32() -> None:
+    """Packed or padded, what comes out is the rounded value of what float32 gives for the same inputs."""
+    generator = torch.Generator().manual_seed(0)
+    packing = Packing.of(torch.tensor([5, 9, 9, 14]), 14)
+    query, key, value = (torch.randn(1, 4, 37, 8, generator=generator).bfloat16() for _ in range(3))
+    module = nn.Module()
+    module.is_causal = False  # type: ignore[assignment]
+    for options in ({"packing": packing}, {}):
+        exact, _ = attention(module, query.float(), key.float(), value.float(), None, **options)
+        with torch.autocast("cpu", torch.bfloat16):
+            found, _ = attention(module, query, key, value, None, **options)
+        assert found.dtype == torch.bfloat16
+        assert torch.equal(found, exact.bfloat16())
 
 
 def test_an_attention_that_somebody_chose_stays() -> None:

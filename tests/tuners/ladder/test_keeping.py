@@ -237,7 +237,7 @@ def test_autocast_keeps_states_of_its_own(tmp_path: Path) -> None:
 
 
 def test_texts_behind_one_another_are_kept_each_by_itself(tmp_path: Path) -> None:
-    from quincunx.nn.pretrained.packed import packed_states, use
+    from quincunx.nn.pretrained.packed import run_packed, use
 
     base: Any = MODELS["bert"]().bert
     use(base)
@@ -245,12 +245,12 @@ def test_texts_behind_one_another_are_kept_each_by_itself(tmp_path: Path) -> Non
     lengths = inputs["attention_mask"].sum(1)
     layers = computed(model)
     with torch.no_grad(), known(model, IDS):
-        expected = packed_states(model, inputs["input_ids"], lengths)
+        expected = run_packed(model, inputs["input_ids"], lengths).padded()
         assert len(layers) == 2
-        assert torch.equal(packed_states(model, inputs["input_ids"], lengths), expected)
+        assert torch.equal(run_packed(model, inputs["input_ids"], lengths).padded(), expected)
         order = torch.tensor([2, 0, 3, 1])
         with known(model, [IDS[row] for row in order]):
-            found = packed_states(model, inputs["input_ids"][order], lengths[order])
+            found = run_packed(model, inputs["input_ids"][order], lengths[order]).padded()
         padded = model(**inputs).last_hidden_state
     assert len(layers) == 2
     torch.testing.assert_close(found, expected[order], rtol=1e-4, atol=1e-5)

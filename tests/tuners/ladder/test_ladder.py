@@ -313,14 +313,14 @@ def test_it_stands_beside_an_encoder_of_this_package() -> None:
 
 
 def test_texts_that_lie_behind_one_another_see_themselves_alone() -> None:
-    from quincunx.nn.pretrained.packed import packed_states, use
+    from quincunx.nn.pretrained.packed import run_packed, use
 
     base: Any = MODELS["bert"]().bert
     use(base)
     model, inputs = ladder(base), inputs_for(base)
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state
-        found = packed_states(model, inputs["input_ids"], inputs["attention_mask"].sum(1))
+        found = run_packed(model, inputs["input_ids"], inputs["attention_mask"].sum(1)).padded()
     real = inputs["attention_mask"].bool()
     near(found[real], expected[real])
 

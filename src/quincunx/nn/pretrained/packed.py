@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quincunx.nn.pretrained.apart import attend_apart
 from quincunx.nn.pretrained.facts import position_table
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", 
 class Packing:
     """How texts lie behind one another, shorter ones first."""
 
+    rows: Tensor
+    """Of each text in the batch `[B']`; those without a token are not among them."""
     places: Tensor
     """Of each token among the B times S of the padded batch `[T]`."""
     positions: Tensor
@@ -49,10 +52,56 @@ class Packing:
         rows, positions = inside.nonzero(as_tuple=True)
         found, counts = sizes[sizes > 0].unique_consecutive(return_counts=True)
         groups = list(zip(counts.tolist(), found.tolist(), strict=True))
-        return cls(order[rows] * longest + positions, positions, groups)
+        return cls(order[sizes > 0], order[rows] * longest + positions, positions, groups)
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def ends(self) -> Tensor:
+        """Behind the last token of each text `[B']`."""
+        return torch.cat([torch.full((count,), size) for count, size in self.groups]).cumsum(0)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The states of texts behind one another, and what can be taken from them without laying them out again."""
+
+    states: Tensor
+    """`[T, D]`."""
+    packing: Packing
+    batch: int
+    """B."""
+    longest: int
+    """S."""
+
+    def padded(self) -> Tensor:
+        """Return `[B, S, D]`; zeros where a token is padding."""
+        whole = self.states.new_zeros(self.batch * self.longest, self.states.shape[-1])
+        return whole.index_copy(0, self.packing.places, self.states).view(self.batch, self.longest, -1)
+
+    def first(self) -> Tensor:
+        """Return the state of each text's first token `[B, D]`; zeros where it has none."""
+        starts = torch.cat([self.packing.ends.new_zeros(1), self.packing.ends[:-1]])
+        return self._in_place(self.states[starts])
+
+    def last(self) -> Tensor:
+        """Return the state of each text's last token `[B, D]`; zeros where it has none."""
+        return self._in_place(self.states[self.packing.ends - 1])
+
+    def mean(self) -> Tensor:
+        """Return the mean of each text's states `[B, D]`, half precision summed in float32; zeros where it has none."""
+        dtype = torch.promote_types(self.states.dtype, torch.float32)
+        parts = self.states.split([count * size for count, size in self.packing.groups])
+        means = [
+            part.unflatten(0, group).mean(dim=1, dtype=dtype)
+            for part, group in zip(parts, self.packing.groups, strict=True)
+        ]
+        return self._in_place(torch.cat(means).to(self.states.dtype))
+
+    def _in_place(self, vectors: Tensor) -> Tensor:
+        """Return `[B, D]` of the vectors `[B', D]` of texts that have a token."""
+        return vectors.new_zeros(self.batch, vectors.shape[1]).index_copy(0, self.packing.rows, vectors)
 
 
 def use(model: PreTrainedModel) -> None:
@@ -86,8 +135,8 @@ def packs(model: Any, device: torch.device) -> bool:
     )
 
 
-def packed_states(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """Return the last states `[B, S, D]` of texts `[B, S]`; zeros where a token is padding."""
+def run_packed(model: Any, tokens: Tensor, lengths: Tensor) -> Packed:
+    """Return the last states of texts `[B, S]` of so many tokens `[B]`, one of them at least not empty."""
     batch, longest = tokens.shape
     packing = Packing.of(lengths, longest)
     table = position_table(model)
@@ -98,8 +147,7 @@ def packed_states(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
         position_ids=(packing.positions + first)[None],
         packing=packing,
     ).last_hidden_state[0]
-    whole = found.new_zeros(batch * longest, found.shape[-1])
-    return whole.index_copy(0, packing.places, found).view(batch, longest, -1)
+    return Packed(found, packing, batch, longest)
 
 
 def attention(
@@ -107,31 +155,32 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Return what attention gives for `[B, H, S, E]`, as `[B, S, H, E]`; with `packing` B is 1 and S is T.
 
-    On a CPU half precisions are computed in float32, which takes a third of the time of bf16 there.
+    On a CPU half precisions are computed in float32, whose kernel is faster there.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     kind = query.dtype
     packing: Packing | None = options.pop("packing", None)
-    # adapters may give one of them in float32 where the others are halved
-    if query.device.type == "cpu" and {query.dtype, key.dtype, value.dtype} & {torch.bfloat16, torch.float16}:
-        query, key, value = query.float(), key.float(), value.float()
-        if attention_mask is not None and attention_mask.is_floating_point():
-            attention_mask = attention_mask.float()
     with torch.autocast(query.device.type, enabled=False):
+        if packing is not None and query.device.type == "cpu" and not options.get("dropout", 0.0):
+            q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+            return attend_apart(q, k, v, packing.groups, options.get("scaling"))[None], None
+        # adapters may give one of them in float32 where the others are halved
+        if query.device.type == "cpu" and {query.dtype, key.dtype, value.dtype} & {torch.bfloat16, torch.float16}:
+            query, key, value = query.float(), key.float(), value.float()
+            if attention_mask is not None and attention_mask.is_floating_point():
+                attention_mask = attention_mask.float()
         if packing is None:
             found = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         else:
-            found = _apart(query[0], key[0], value[0], packing, options.get("dropout", 0.0), options.get("scaling"))[
-                None
-            ]
+            found = _dropped(query[0], key[0], value[0], packing, options["dropout"], options.get("scaling"))[None]
     return found.to(kind), None
 
 
-def _apart(
+def _dropped(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, scaling: float | None
 ) -> Tensor:
-    """Return `[T, H, E]` of `[H, T, E]`: each text attends to itself."""
+    """Return `[T, H, E]` of `[H, T, E]`: each text attends to itself, some weights dropped."""
     sizes = [count * size for count, size in packing.groups]
     # splitting the whole at once has a backward pass that writes every gradient once
     parts = zip(*(tensor.transpose(0, 1).split(sizes) for tensor in (query, key, value)), strict=True)

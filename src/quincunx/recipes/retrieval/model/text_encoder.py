@@ -16,7 +16,7 @@ from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.encoder import initialise_linear
 from quincunx.nn.pooling import AttentionPool, cls_pool, last_pool, mean_pool
 from quincunx.nn.pretrained.facts import is_causal, padding_id, position_limit
-from quincunx.nn.pretrained.packed import packed_states, packs
+from quincunx.nn.pretrained.packed import Packed, packs, run_packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,6 +30,8 @@ POOLINGS: Mapping[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "last": last_pool,
 }
 """Those without weights."""
+PACKED: Mapping[str, Callable[[Packed], Tensor]] = {"cls": Packed.first, "mean": Packed.mean, "last": Packed.last}
+"""The same of texts that lie behind one another."""
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "none": nn.Identity,
     "gelu": nn.GELU,
@@ -173,8 +175,11 @@ class TextEncoder(nn.Module):
         Raises:
             DataError: The sequences are longer than the encoder's positions.
         """
-        states, valid = self.masked_states(tokens, lengths)
-        return self.head(self.pooled(states, valid))
+        states, valid = self._states(tokens, lengths)
+        if isinstance(states, Tensor):
+            return self.head(self.pooled(states, valid))
+        pool = PACKED.get(self.pooling)
+        return self.head(self.pooled(states.padded(), valid) if pool is None else pool(states))
 
     def states(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the encoder's states `[B, S, D]`; where a token is padding they mean nothing."""
@@ -182,10 +187,14 @@ class TextEncoder(nn.Module):
 
     def masked_states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the states `[B, S, D]` and which are valid `[B, S]`; None when all are known to be."""
+        states, valid = self._states(tokens, lengths)
+        return states if isinstance(states, Tensor) else states.padded(), valid
+
+    def _states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor | Packed, Tensor | None]:
         valid = valid_tokens(tokens, lengths)
         if valid is not None and not self.pads(tokens.device) and bool((lengths > 0).any()):
             check_length(self.backbone, tokens, self.limit)
-            return packed_states(self.backbone, tokens, lengths), valid
+            return run_packed(self.backbone, tokens, lengths), valid
         return run_backbone(self.backbone, tokens, valid, self.padding, self.limit).last_hidden_state, valid
 
     def pooled(self, states: Tensor, valid: Tensor | None) -> Tensor:

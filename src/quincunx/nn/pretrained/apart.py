@@ -1,0 +1,92 @@
+"""Attention of texts that lie behind one another, each seeing itself alone: forward and backward pass by hand.
+
+Left to autograd, every group of equally long texts would be cut out, widened, put back and summed by operations of its
+own over the whole batch. Here each is read, widened and written once, while it is in the processor's cache, and what is
+kept for the backward pass stays in the precision that it came in.
+
+T tokens of all texts, H heads, E width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+"""What `scaled_dot_product_attention` computes by on a CPU; it hands out no sums of weights, which this needs."""
+
+Groups = Sequence[tuple[int, int]]
+"""(texts, tokens of each), in the order in which they lie."""
+
+
+def attend_apart(query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float | None = None) -> Tensor:
+    """Return what each text's tokens take from its own, without dropout; on a CPU.
+
+    Half precisions are computed in float32: torch's kernel for them takes several times as long in the backward pass.
+
+    Args:
+        query: `[T, H, E]`.
+        key: `[T, H, E]`, maybe of another precision.
+        value: The same.
+        groups: Of T tokens together.
+        scale: Factor of the products; None: 1/sqrt(E).
+
+    Returns:
+        `[T, H, E]` in the precision of the query. It can be differentiated once.
+    """
+    return _Apart.apply(query, key, value, groups, scale)  # pyright: ignore[reportReturnType]
+
+
+class _Apart(torch.autograd.Function):
+    """See `attend_apart`."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float | None) -> Tensor:
+        found = query.new_empty(query.shape)
+        sums: list[Tensor] = []
+        for rows, sizes in _spans(groups):
+            out, logs = FLASH(*(_texts(each[rows], sizes) for each in (query, key, value)), scale=scale)
+            _put(found[rows], sizes, out)
+            sums.append(logs)
+        ctx.save_for_backward(query, key, value, found, *sums)
+        ctx.options = (groups, scale)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        query, key, value, found, *sums = ctx.saved_tensors
+        groups, scale = ctx.options
+        gradients = [each.new_empty(each.shape) for each in (query, key, value)]
+        for (rows, sizes), logs in zip(_spans(groups), sums, strict=True):
+            q, k, v, out, of_out = (_texts(each[rows], sizes) for each in (query, key, value, found, gradient))
+            parts = FLASH_BACKWARD(of_out, q, k, v, out, logs, 0.0, False, scale=scale)
+            for whole, part in zip(gradients, parts, strict=True):
+                _put(whole[rows], sizes, part)
+        return (*gradients, None, None)
+
+
+def _spans(groups: Groups) -> Iterator[tuple[slice, tuple[int, int]]]:
+    """Yield where each group lies, with its sizes."""
+    start = 0
+    for count, size in groups:
+        yield slice(start, start + count * size), (count, size)
+        start += count * size
+
+
+def _texts(tokens: Tensor, sizes: tuple[int, int]) -> Tensor:
+    """Return `[texts, H, tokens, E]` of a group's `[texts * tokens, H, E]`, in float32 at least."""
+    wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+    return wide.unflatten(0, sizes).transpose(1, 2)
+
+
+def _put(place: Tensor, sizes: tuple[int, int], texts: Tensor) -> None:
+    """Write a group's `[texts, H, tokens, E]` to its place `[texts * tokens, H, E]`."""
+    place.unflatten(0, sizes).copy_(texts.transpose(1, 2))
