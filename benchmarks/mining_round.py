@@ -5,7 +5,7 @@ where they are there), mine with what that gave, and train again from the pretra
 many claims, each claim now with one of its mined negatives besides. Both read the same claims; those kept for the
 pilot nobody trains on. Mining: ranks 1 to 100, no negative above 95 % of the positive's score, the 5 hardest of the
 rest (TopK-PercPos with the share that arXiv:2407.15831 found best), fixed before any test claim was looked at. The
-learning rate is that of retrieval_finetune.py's pilot.
+learning rate is that of retrieval_finetune.py's pilot. `--precision bf16` trains all of them in that precision.
 
     OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python benchmarks/mining_round.py [--out runs] [--data FOLDER]
 
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from experiments import Wanted, add_options, evaluation, less, needs, of_part, over_seeds, require, train_all
 from measure import machine, table
-from retrieval_finetune import MEASURE, MODULE, OURS, PACKAGE, Experiment, small_corner
+from retrieval_finetune import BFLOAT, MEASURE, MODULE, OURS, PACKAGE, Experiment, small_corner
 from retrieval_finetune import NAME as FINETUNE
 
 from quincunx.index.mined import Rules
@@ -52,14 +52,16 @@ class Round:
     folder: Path
     rate: float
     updates: int
+    who: str = OURS
+    """Whose runs: ours in float32, or in bf16."""
 
     def without(self, seed: int) -> Wanted:
         """Return the run without explicit negatives."""
-        return self.experiment.run(OURS, self.rate, seed, self.updates)
+        return self.experiment.run(self.who, self.rate, seed, self.updates)
 
     def mined(self, seed: int) -> Path:
         """Return the folder of what that run mined."""
-        return self.folder / "mined" / f"{self.rate:g}-{seed}"
+        return self.folder / "mined" / f"{self.who}-{self.rate:g}-{seed}"
 
     def with_them(self, seed: int) -> Wanted:
         """Return the run with explicit negatives."""
@@ -72,7 +74,7 @@ class Round:
             "data.dev.split=train",
             "data.negatives=1",
         ]
-        return Wanted(self.folder / "runs" / f"mined-{self.rate:g}-{seed}", changes)
+        return Wanted(self.folder / "runs" / f"{self.who}-mined-{self.rate:g}-{seed}", changes)
 
     def all(self, seeds: Sequence[int]) -> list[Wanted]:
         """Return all runs of some seeds."""
@@ -117,7 +119,7 @@ class Round:
         head = ["", "each seed", f"test nDCG@10, {len(seeds)} seeds", "minutes, evaluation included"]
         mined = [[seed, *mined_of(read_json(self.mined(seed) / REPORT))] for seed in seeds]
         columns = ["seed", "negatives", "claims with fewer than 5", "dropped: relevant", "too near", "median margin"]
-        said = f"{len(without[0])} test claims; {self.updates} updates, rate {self.rate:g}"
+        said = f"{len(without[0])} test claims; {self.updates} updates, rate {self.rate:g}, {self.who}"
         return "\n".join([said, "", table(head, rows), *lines, "", table(columns, mined)])
 
 
@@ -140,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, NAME)
     parser.add_argument("--data", type=Path, help="SciFact as a BEIR folder")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--small", action="store_true", help="a corner of the data, to see that it works")
     parser.add_argument("--job", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -162,7 +165,8 @@ def main() -> None:
     if chosen.pilot and not chosen.job:
         return
     require([*pilots.values()], "call this with --pilot first")
-    one = Round(experiment, chosen.out / f"{NAME}{small}", experiment.best_rate(updates), updates)
+    who = BFLOAT if chosen.precision == "bf16" else OURS
+    one = Round(experiment, chosen.out / f"{NAME}{small}", experiment.best_rate(updates), updates, who)
     if chosen.job:
         one.do(chosen.job[0], int(chosen.job[1]))
         return
