@@ -89,7 +89,6 @@ class Experiment:
             "document": {"max_length": LENGTH},
             "objective": {"similarity": "cosine", "temperature": TEMPERATURE},
             "update": {"batch_size": BATCH, "clip_norm": 1.0},
-            "chunking": {"tokens": 1024, "graph_memory": 500},
             "evaluate": {"every": None, "measures": [MEASURE, "recip_rank_cut_10", "recall_100"]},
             "checkpoint": {"every": 10, "keep": 1},
             "log": {"every": 5},
@@ -118,6 +117,8 @@ class Experiment:
         ]
         if who == BFLOAT:
             changes += ["compute.precision=bf16", *(["compute.force_precision=true"] if self.emulated else [])]
+        elif not pilot:  # pilots run as it comes
+            changes.append("compute.precision=float32")
         return Wanted(self.folder / ("pilot" if pilot else "runs") / f"{who}-{rate:g}-{seed}", changes)
 
     def pilots(self, updates: int) -> dict[float, Wanted]:
