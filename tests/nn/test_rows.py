@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from quincunx.nn.dropout import CounterDropout
-from quincunx.nn.rows import CACHED_POSITIONS, RowContext, attach_rows, position_words, scramble, signed
+from quincunx.nn.rows import (
+    CACHED_POSITIONS,
+    RowAware,
+    RowContext,
+    Tokens,
+    attach_rows,
+    context_of,
+    position_words,
+    scramble,
+    signed,
+)
 from reference import counter_hash
 
 CPU = torch.device("cpu")
@@ -97,3 +107,36 @@ def test_forgotten_or_stale_rows_are_refused():
     context.set(0, torch.arange(3))
     with pytest.raises(RuntimeError, match="set for 3 examples, the module got 2"):
         dropout(torch.ones(2, 2))
+
+
+def test_members_of_a_row_have_words_of_their_own_wherever_they_stand():
+    context = RowContext()
+    context.set(3, torch.tensor([5, 9]))
+    own = context.known()
+    with context.members(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 2])):
+        whole = context.current(3)
+    assert context.known() is own and len({*whole.tolist(), *own.tolist()}) == 5
+    context.set(3, torch.tensor([9]))
+    with context.members(torch.tensor([0]), torch.tensor([2])):
+        assert context.current(1).tolist() == whole[2:].tolist()
+
+
+def test_what_is_set_now_comes_back_later_with_its_layout():
+    context = RowContext()
+    context.set(3, torch.arange(2))
+    words, tokens = context.words, Tokens(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    with context.laid_out(tokens):
+        then = context.as_it_is()
+    assert context.tokens is None
+    context.set(4, torch.arange(5))
+    now = context.words
+    with then:
+        assert context.words is words and context.tokens is tokens
+    assert context.words is now and context.tokens is None
+
+
+def test_the_context_of_a_model_is_that_of_its_modules():
+    model = nn.Sequential(nn.Linear(1, 1), RowAware())
+    assert context_of(model) is None
+    assert context_of(nn.Sequential(nn.Linear(1, 1))) is None
+    assert attach_rows(model) is context_of(model) is not None

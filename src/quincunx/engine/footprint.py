@@ -193,6 +193,8 @@ def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
                 objective.loss(parts.model, _fake(mode, batch))
             elif isinstance(objective, Represented):
                 for part in rows:
+                    if context is not None:
+                        context.set(0, part.batch.rows)
                     objective.represent(parts.model, replace(part, batch=_fake(mode, part.batch)))
     finally:
         parts.model.train(training)

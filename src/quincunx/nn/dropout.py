@@ -6,12 +6,13 @@ gradients stay exact; and on a CPU it is several times faster than drawing. B ba
 
 from __future__ import annotations
 
+import math
 import struct
 
 import torch
 from torch import Tensor
 
-from quincunx.nn.rows import RowAware, position_words, scramble
+from quincunx.nn.rows import RowAware, RowContext, position_words, scramble
 
 MULTIPLIER = 0x2C1B3C6D
 """Odd 32-bit number, about half of its bits set and without a pattern, that the last step multiplies by."""
@@ -127,15 +128,28 @@ class CounterDropout(RowAware):
         """
         if not self.training or self.p == 0:
             return x
-        context = self.attached()
-        shape = x.shape
-        words = context.current(shape[0]).to(x.device)
-        rows = row_words(words, self.layer, salt, tuple(shape[1 : self.leading]))
-        positions = context.positions(shape[self.leading :].numel(), x.device)
+        rows = self._rows(self.attached(), x.shape, x.device, salt)
         if x.dtype in (torch.bfloat16, torch.float16):
             # The scale is not rounded to half precision, as a mask would hold it: that would be a bias.
-            return x * kept(rows, positions, self.limit, 1.0, x.dtype).view(shape) * self.scale
-        return x * kept(rows, positions, self.limit, self.scale, x.dtype).view(shape)
+            return x * self._mask(rows, x.shape, x.dtype, 1.0) * self.scale
+        return x * self._mask(rows, x.shape, x.dtype, self.scale)
+
+    def mask(self, words: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, salt: int = 0) -> Tensor:
+        """Return what elements `[B, ...]` of rows with these words `[B]` are multiplied by in training mode.
+
+        `words` are some of `RowContext.known()`, maybe of an earlier time.
+        """
+        rows = row_words(words, self.layer, salt, tuple(shape[1 : self.leading]))
+        return self._mask(rows, shape, dtype, self.scale)
+
+    def _rows(self, context: RowContext, shape: tuple[int, ...], device: torch.device, salt: int) -> Tensor:
+        """Return the word of each of the leading dimensions' indices."""
+        words = context.current(shape[0]).to(device)
+        return row_words(words, self.layer, salt, tuple(shape[1 : self.leading]))
+
+    def _mask(self, rows: Tensor, shape: tuple[int, ...], dtype: torch.dtype, value: float) -> Tensor:
+        positions = self.attached().positions(math.prod(shape[self.leading :]), rows.device)
+        return kept(rows, positions, self.limit, value, dtype).view(shape)
 
     def extra_repr(self) -> str:
         """Return what `print(module)` shows."""

@@ -7,7 +7,8 @@ layer, row, position), so that neither chunks nor processes nor replays change i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +55,21 @@ def position_words(count: int, device: torch.device) -> Tensor:
     return (words ^ (words >> 15)).to(torch.int32)
 
 
+class Tokens(NamedTuple):
+    """Which tokens of which rows a pass works on, where they lie behind one another as one long sequence."""
+
+    rows: Tensor
+    """Of each token among the rows of the chunk `[T]`, int64."""
+    positions: Tensor
+    """Of each token in its row `[T]`, int64."""
+
+
 class RowContext:
     """The rows of the chunk at hand; one object shared by all row-aware modules of a model."""
 
     def __init__(self) -> None:
         self.words: Tensor | None = None
+        self.tokens: Tokens | None = None
         self._positions: dict[torch.device, Tensor] = {}
 
     def set(self, key: int, rows: Tensor) -> None:
@@ -76,14 +87,19 @@ class RowContext:
 
     def current(self, batch: int) -> Tensor:
         """Return the word of each row `[C]`, int64; RuntimeError when no rows, or not `batch` of them, were set."""
+        words = self.known()
+        if len(words) != batch:
+            raise RuntimeError(
+                f"rows were set for {len(words)} examples, the module got {batch}: set them anew for each chunk"
+            )
+        return words
+
+    def known(self) -> Tensor:
+        """Return the word of each row that was set `[C]`, int64; RuntimeError when none were."""
         if self.words is None:
             raise RuntimeError(
                 "a random mask was asked for in training mode before the rows were set: "
                 "call attach_rows(model).set(key, rows), or model.eval()"
-            )
-        if len(self.words) != batch:
-            raise RuntimeError(
-                f"rows were set for {len(self.words)} examples, the module got {batch}: set them anew for each chunk"
             )
         return self.words
 
@@ -95,6 +111,39 @@ class RowContext:
             yield
         finally:
             self.words = present
+
+    @contextmanager
+    def laid_out(self, tokens: Tokens | None) -> Iterator[None]:
+        """Say for a while that the rows lie behind one another; None: each is a row of its own, as ever."""
+        present, self.tokens = self.tokens, tokens
+        try:
+            yield
+        finally:
+            self.tokens = present
+
+    @contextmanager
+    def members(self, rows: Tensor, numbers: Tensor) -> Iterator[None]:
+        """Go on for a while with several members of each row as rows of their own.
+
+        Args:
+            rows: Of each member among the rows that were set `[P]`, int64.
+            numbers: Which member of its row it is `[P]`, int64.
+        """
+        words = self.words
+        if words is not None and len(rows):
+            places = self.positions(int(numbers.max()) + 1, words.device)
+            words = scramble(words[rows] ^ places[numbers])
+        with self.at(words):
+            yield
+
+    def as_it_is(self) -> AbstractContextManager[None]:
+        """Return what goes back, when it is entered, to what is set now: for a recomputation in the backward pass."""
+        return self._as(self.words, self.tokens)
+
+    @contextmanager
+    def _as(self, words: Tensor | None, tokens: Tokens | None) -> Iterator[None]:
+        with self.at(words), self.laid_out(tokens):
+            yield
 
     def positions(self, count: int, device: torch.device) -> Tensor:
         """Return `position_words(count, device)`; the longest run so far is kept, within CACHED_POSITIONS."""
@@ -132,3 +181,8 @@ def attach_rows(*models: nn.Module) -> RowContext | None:
         module.context = context
         module.layer = number
     return context if found else None
+
+
+def context_of(model: nn.Module) -> RowContext | None:
+    """Return the context that a model's row-aware modules share; None where it has none, or none was attached."""
+    return next((m.context for m in model.modules() if isinstance(m, RowAware) and m.context is not None), None)

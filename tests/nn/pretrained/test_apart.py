@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.pretrained.apart import attend_apart
+from quincunx.nn.rows import RowContext, attach_rows
 
 GROUPS = [(3, 1), (2, 4), (1, 7)]
 TOKENS, HEADS, WIDTH = 18, 2, 4
@@ -75,3 +77,38 @@ def test_what_is_kept_is_not_widened() -> None:
     wide = [tensor for tensor in kept if tensor.dtype != torch.bfloat16]
     assert len(kept) - len(wide) == 4  # query, key, value and what came out
     assert sum(tensor.numel() for tensor in wide) == TOKENS * HEADS  # the logarithm of each token's sum of weights
+
+
+def dropping(p: float) -> tuple[CounterDropout, RowContext]:
+    dropout = CounterDropout(p, leading=3)
+    context = attach_rows(dropout)
+    assert context is not None
+    context.set(5, torch.arange(6))
+    return dropout, context
+
+
+def test_dropped_weights_are_those_of_a_padded_batch() -> None:
+    """Text by text: softmax, times the mask that the text's row has in a batch of its own, times the values."""
+    dropout, context = dropping(0.4)
+    parts = made(*[torch.float64] * 3)
+    order = torch.tensor([4, 0, 1, 5, 2, 3])  # which row each text is
+    found = attend_apart(*parts, GROUPS, 0.5, (dropout, context.known()[order]))
+    expected, start = [], 0
+    for row, size in zip(order.tolist(), [size for count, size in GROUPS for _ in range(count)], strict=True):
+        q, k, v = (each[start : start + size].transpose(0, 1)[None] for each in parts)
+        weights = (0.5 * q @ k.mT).softmax(dim=-1)
+        context.set(5, torch.tensor([row]))
+        expected.append((dropout(weights) @ v)[0].transpose(0, 1))
+        start += size
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-12, atol=1e-13)
+    context.set(99, torch.arange(6))  # the backward pass comes when other rows are set
+    for ours, theirs in zip(learnt(found, parts), learnt(torch.cat(expected), parts), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+def test_neither_weights_nor_masks_are_kept() -> None:
+    dropout, context = dropping(0.4)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        attend_apart(*made(*[torch.float32] * 3), GROUPS, None, (dropout, context.known()))
+    assert sum(tensor.numel() for tensor in kept) == 4 * TOKENS * HEADS * WIDTH + TOKENS * HEADS + 6

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel
 
 from quincunx.config.sections.peft import Peft
 from quincunx.nn.pretrained.packed import NAME, PACKABLE, Packing, attention, packs, run_packed, use
+from quincunx.nn.rows import attach_rows
 from quincunx.recipes.retrieval.model.text_encoder import Pooling, TextEncoder
 from quincunx.tuners import attach
 
@@ -31,7 +32,7 @@ def encoder(kind: str, **changes: Any) -> nn.Module:
     if kind == "distilbert":
         sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "dropout": 0.0, "attention_dropout": 0.0}
     torch.manual_seed(0)
-    return AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=300, **sizes, **changes))
+    return AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=300, **{**sizes, **changes}))
 
 
 def tokens() -> torch.Tensor:
@@ -82,6 +83,53 @@ def test_texts_of_equal_length_lie_together() -> None:
     assert packing.groups == [(2, 2), (1, 3)]
     assert packing.places.tolist() == [0, 1, 12, 13, 4, 5, 6]
     assert packing.positions.tolist() == [0, 1, 0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", sorted(PACKABLE))
+def test_masks_depend_on_row_and_token_alone(kind: str, checkpointing: bool) -> None:
+    """With dropout on: packed, padded, one text at a time, and with layers computed again give one gradient."""
+    sizes = {"dropout": 0.3, "attention_dropout": 0.2}
+    if kind != "distilbert":
+        sizes = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2}
+    whole, alone = encoder(kind, **sizes), encoder(kind, **sizes)
+    rows = torch.arange(len(LENGTHS))
+    weights = torch.linspace(-1, 1, len(LENGTHS) * 32, dtype=torch.float64).view(-1, 32)
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for model, parts in ((whole, [rows]), (alone, rows.split(1)), (alone, rows.flip(0).split(3))):
+        use(model)  # type: ignore[arg-type]
+        texts = TextEncoder(model.double().train(), "mean", gradient_checkpointing=checkpointing)  # type: ignore[arg-type]
+        context = attach_rows(texts)
+        assert context is not None
+        vectors = torch.zeros(len(LENGTHS), 32, dtype=torch.float64)
+        loss = torch.zeros((), dtype=torch.float64)
+        for part in parts:
+            context.set(3, part)
+            made = texts(tokens()[part], LENGTHS[part])
+            vectors[part] = made.detach()
+            loss = loss + (made * weights[part]).sum()
+        context.set(99, rows[:1])  # what is computed again in the backward pass goes back to its own rows
+        model.zero_grad()
+        loss.backward()
+        found.append((vectors, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    for vectors, gradient in found[1:]:
+        torch.testing.assert_close(vectors, found[0][0], rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(gradient, found[0][1], rtol=1e-11, atol=1e-12)
+
+
+def test_dropout_is_at_work_in_training_alone() -> None:
+    model = encoder("bert", hidden_dropout_prob=0.3)
+    use(model)  # type: ignore[arg-type]
+    texts = TextEncoder(model, "mean")  # type: ignore[arg-type]
+    context = attach_rows(texts)
+    assert context is not None
+    vectors = []
+    for key in (1, 2):
+        context.set(key, torch.arange(len(LENGTHS)))
+        vectors.append(texts.train()(tokens(), LENGTHS))
+        vectors.append(texts.eval()(tokens(), LENGTHS))
+    assert (vectors[0] != vectors[2]).any() and torch.equal(vectors[1], vectors[3])
+    assert not [module for module in model.modules() if type(module) is nn.Dropout and module.p > 0]
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last", "attention"])

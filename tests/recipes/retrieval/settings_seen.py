@@ -226,7 +226,7 @@ class _Watched:
 
     def __init__(self, model: Any) -> None:
         sides = [getattr(model, name) for name in ("query", "document") if hasattr(model, name)]
-        named = [(side, "masked_states") for side in {id(side): side for side in sides}.values()]
+        named = [(side, "read") for side in {id(side): side for side in sides}.values()]
         self._watched = named or [(model, "forward")]
         self.shapes: list[tuple[int, ...]] = []
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from quincunx.nn.dropout import CounterDropout
+
 FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 """What `scaled_dot_product_attention` computes by on a CPU; it hands out no sums of weights, which this needs."""
@@ -24,8 +26,15 @@ Groups = Sequence[tuple[int, int]]
 """(texts, tokens of each), in the order in which they lie."""
 
 
-def attend_apart(query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float | None = None) -> Tensor:
-    """Return what each text's tokens take from its own, without dropout; on a CPU.
+def attend_apart(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    groups: Groups,
+    scale: float | None = None,
+    dropout: tuple[CounterDropout, Tensor] | None = None,
+) -> Tensor:
+    """Return what each text's tokens take from its own; on a CPU.
 
     Half precisions are computed in float32: torch's kernel for them takes several times as long in the backward pass.
 
@@ -35,11 +44,16 @@ def attend_apart(query: Tensor, key: Tensor, value: Tensor, groups: Groups, scal
         value: The same.
         groups: Of T tokens together.
         scale: Factor of the products; None: 1/sqrt(E).
+        dropout: On the weights, of three leading dimensions, and the word of each text in the order in which they lie
+            `[B]`; None: there is none.
 
     Returns:
         `[T, H, E]` in the precision of the query. It can be differentiated once.
     """
-    return _Apart.apply(query, key, value, groups, scale)  # pyright: ignore[reportReturnType]
+    if dropout is None:
+        return _Apart.apply(query, key, value, groups, scale)  # pyright: ignore[reportReturnType]
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    return _Dropped.apply(query, key, value, groups, factor, *dropout)  # pyright: ignore[reportReturnType]
 
 
 class _Apart(torch.autograd.Function):
@@ -71,6 +85,60 @@ class _Apart(torch.autograd.Function):
             for whole, part in zip(gradients, parts, strict=True):
                 _put(whole[rows], sizes, part)
         return (*gradients, None, None)
+
+
+class _Dropped(torch.autograd.Function):
+    """See `attend_apart`, with dropout. Neither weights nor masks are kept: of the first only the logarithms of their
+    sums, and the second are computed again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        groups: Groups,
+        scale: float,
+        dropout: CounterDropout,
+        words: Tensor,
+    ) -> Tensor:
+        found = query.new_empty(query.shape)
+        sums: list[Tensor] = []
+        for (rows, sizes), some in zip(_spans(groups), _of_groups(words, groups), strict=True):
+            q, k, v = (_texts(each[rows], sizes) for each in (query, key, value))
+            weights = (q * scale) @ k.mT
+            logs = weights.logsumexp(dim=-1, keepdim=True)
+            weights.sub_(logs).exp_().mul_(dropout.mask(some, weights.shape, weights.dtype))
+            _put(found[rows], sizes, weights @ v)
+            sums.append(logs)
+        ctx.save_for_backward(query, key, value, found, words, *sums)
+        ctx.options = (groups, scale, dropout)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        query, key, value, found, words, *sums = ctx.saved_tensors
+        groups, scale, dropout = ctx.options
+        gradients = [each.new_empty(each.shape) for each in (query, key, value)]
+        spans = zip(_spans(groups), _of_groups(words, groups), sums, strict=True)
+        for (rows, sizes), some, logs in spans:
+            q, k, v, out, of_out = (_texts(each[rows], sizes) for each in (query, key, value, found, gradient))
+            weights = ((q * scale) @ k.mT).sub_(logs).exp_()
+            mask = dropout.mask(some, weights.shape, weights.dtype)
+            of_value = (weights * mask).mT @ of_out
+            of_scores = (of_out @ v.mT).mul_(mask).sub_((of_out * out).sum(dim=-1, keepdim=True)).mul_(weights)
+            parts = (of_scores @ k * scale, of_scores.mT @ q * scale, of_value)
+            for whole, part in zip(gradients, parts, strict=True):
+                _put(whole[rows], sizes, part)
+        return (*gradients, None, None, None, None)
+
+
+def _of_groups(words: Tensor, groups: Groups) -> Sequence[Tensor]:
+    """Return the words of each group's texts."""
+    return words.split([count for count, _ in groups])
 
 
 def _spans(groups: Groups) -> Iterator[tuple[slice, tuple[int, int]]]:

@@ -10,15 +10,18 @@ B texts, S tokens of the longest, T tokens of all together, H heads, E width of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.pretrained.apart import attend_apart
+from quincunx.nn.pretrained.dropout import address
 from quincunx.nn.pretrained.facts import position_table
+from quincunx.nn.rows import Tokens, context_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,6 +59,10 @@ class Packing:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def tokens(self, longest: int) -> Tokens:
+        """Return of which text each token is, of those of a batch padded to `longest`, and its place there."""
+        return Tokens(self.places // longest, self.positions)
 
     @property
     def ends(self) -> Tensor:
@@ -105,7 +112,10 @@ class Packed:
 
 
 def use(model: PreTrainedModel) -> None:
-    """Let a model compute attention here where it would by `sdpa`; the same values, up to rounding."""
+    """Let a model compute attention here where it would by `sdpa`; the same values, up to rounding.
+
+    An encoder whose texts can be packed gets our dropout too, whose masks change with no chunk.
+    """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -114,6 +124,8 @@ def use(model: PreTrainedModel) -> None:
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
+    if model.config.model_type in PACKABLE and not getattr(model.config, "is_decoder", False):
+        address(model)
 
 
 def packs(model: Any, device: torch.device) -> bool:
@@ -142,11 +154,13 @@ def run_packed(model: Any, tokens: Tensor, lengths: Tensor) -> Packed:
     table = position_table(model)
     # with a row for padding, positions are numbered from the one after it
     first = 0 if table is None or table.padding_idx is None else table.padding_idx + 1
-    found = model(
-        input_ids=tokens.reshape(-1)[packing.places][None].long(),
-        position_ids=(packing.positions + first)[None],
-        packing=packing,
-    ).last_hidden_state[0]
+    context = context_of(model)
+    with nullcontext() if context is None else context.laid_out(packing.tokens(longest)):
+        found = model(
+            input_ids=tokens.reshape(-1)[packing.places][None].long(),
+            position_ids=(packing.positions + first)[None],
+            packing=packing,
+        ).last_hidden_state[0]
     return Packed(found, packing, batch, longest)
 
 
@@ -155,38 +169,40 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Return what attention gives for `[B, H, S, E]`, as `[B, S, H, E]`; with `packing` B is 1 and S is T.
 
-    On a CPU half precisions are computed in float32, whose kernel is faster there.
+    On a CPU half precisions are computed in float32, whose kernel is faster there. Dropout forms the weights
+    `[B, H, S, S]`, since the fused kernel's own would change with the chunk.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     kind = query.dtype
     packing: Packing | None = options.pop("packing", None)
+    scale: float | None = options.get("scaling")
+    dropout = getattr(module, "dropout", None)
+    if not (isinstance(dropout, CounterDropout) and dropout.training):
+        dropout = None
     with torch.autocast(query.device.type, enabled=False):
-        if packing is not None and query.device.type == "cpu" and not options.get("dropout", 0.0):
+        if packing is not None:
             q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-            return attend_apart(q, k, v, packing.groups, options.get("scaling"))[None], None
+            dropped = None if dropout is None else (dropout, dropout.attached().known()[packing.rows])
+            return attend_apart(q, k, v, packing.groups, scale, dropped)[None], None
         # adapters may give one of them in float32 where the others are halved
         if query.device.type == "cpu" and {query.dtype, key.dtype, value.dtype} & {torch.bfloat16, torch.float16}:
             query, key, value = query.float(), key.float(), value.float()
             if attention_mask is not None and attention_mask.is_floating_point():
                 attention_mask = attention_mask.float()
-        if packing is None:
+        if dropout is None:
             found = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         else:
-            found = _dropped(query[0], key[0], value[0], packing, options["dropout"], options.get("scaling"))[None]
+            found = _dropped(dropout, query, key, value, attention_mask, scale)
     return found.to(kind), None
 
 
 def _dropped(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, scaling: float | None
+    dropout: CounterDropout, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
 ) -> Tensor:
-    """Return `[T, H, E]` of `[H, T, E]`: each text attends to itself, some weights dropped."""
-    sizes = [count * size for count, size in packing.groups]
-    # splitting the whole at once has a backward pass that writes every gradient once
-    parts = zip(*(tensor.transpose(0, 1).split(sizes) for tensor in (query, key, value)), strict=True)
-    found: list[Tensor] = []
-    for (count, size), group in zip(packing.groups, parts, strict=True):
-        q, k, v = (part.unflatten(0, (count, size)).transpose(1, 2) for part in group)
-        out = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-        found.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(found)
+    """Return `[B, S, H, E]` of `[B, H, S, E]`, some weights dropped; `mask` says what is seen, or is added."""
+    scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
+    if mask is not None:
+        scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return (dropout(weights).to(value.dtype) @ value).transpose(1, 2)

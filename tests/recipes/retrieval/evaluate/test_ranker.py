@@ -72,8 +72,8 @@ def test_a_copy_of_the_weights_scores_as_they_do(monkeypatch):
 def test_no_more_texts_are_encoded_at_once_than_one_says(make):
     model = make()
     seen: list[int] = []
-    watched = model.document.masked_states
-    model.document.masked_states = lambda tokens, lengths: (seen.append(len(tokens)), watched(tokens, lengths))[1]
+    watched = model.document.read
+    model.document.read = lambda tokens, lengths: (seen.append(len(tokens)), watched(tokens, lengths))[1]
     texts = Lists(4, 6, 2, 7, 5)
     whole = ranker(model, cpu(), cosine=False).documents(texts)
     parts = ranker(model, cpu(), cosine=False, tokens=Limits(texts=2)).documents(texts)

@@ -22,9 +22,9 @@ class Reader(nn.Module):
 
     padding = 0
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.encoder = Encoder(dropout=0.0)
+        self.encoder = Encoder(dropout)
         self.kinds = nn.Embedding(2, 1)
         self.head = nn.Linear(12, 1)
 
@@ -94,10 +94,12 @@ def test_losses_and_weights_written_out(kind, options):
     assert objective.weights(batch) == {"loss": count}
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_chunks_leave_the_gradient_as_it_is(kind):
+def test_chunks_leave_the_gradient_as_it_is(kind, dropout):
+    """With dropout too: each pair has a mask of its own, by its query's row and its place in the list."""
     torch.manual_seed(0)
-    model, objective = Reader().double(), CrossEncoding(kind=kind)
+    model, objective = Reader(dropout).double(), CrossEncoding(kind=kind)
     batches = [lists(RAGGED), lists(RAGGED[:2], 1)]
 
     def gradient(**cut) -> Tensor:

@@ -6,6 +6,7 @@ B batch, S sequence, D width of the encoder, P width of the vectors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from quincunx.errors import DataError, UsageError
 from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.encoder import initialise_linear
 from quincunx.nn.pooling import AttentionPool, cls_pool, last_pool, mean_pool
+from quincunx.nn.pretrained.dropout import recomputing
 from quincunx.nn.pretrained.facts import is_causal, padding_id, position_limit
 from quincunx.nn.pretrained.packed import Packed, packs, run_packed
 
@@ -175,7 +177,7 @@ class TextEncoder(nn.Module):
         Raises:
             DataError: The sequences are longer than the encoder's positions.
         """
-        states, valid = self._states(tokens, lengths)
+        states, valid = self.read(tokens, lengths)
         if isinstance(states, Tensor):
             return self.head(self.pooled(states, valid))
         pool = PACKED.get(self.pooling)
@@ -187,10 +189,11 @@ class TextEncoder(nn.Module):
 
     def masked_states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the states `[B, S, D]` and which are valid `[B, S]`; None when all are known to be."""
-        states, valid = self._states(tokens, lengths)
+        states, valid = self.read(tokens, lengths)
         return states if isinstance(states, Tensor) else states.padded(), valid
 
-    def _states(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor | Packed, Tensor | None]:
+    def read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor | Packed, Tensor | None]:
+        """Return the states `[B, S, D]`, packed where no padding is computed; which are valid as in `masked_states`."""
         valid = valid_tokens(tokens, lengths)
         if valid is not None and not self.pads(tokens.device) and bool((lengths > 0).any()):
             check_length(self.backbone, tokens, self.limit)
@@ -257,4 +260,4 @@ def switch_on_checkpointing(model: PreTrainedModel) -> None:
         )
     # the second is its older name, which later versions of the library warn of
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    enable({"use_reentrant": False, "context_fn": partial(recomputing, model)})

@@ -5,6 +5,8 @@ B queries, L candidates of the longest list, P pairs.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +14,7 @@ from torch.nn import functional
 from quincunx.data.batch import Batch
 from quincunx.engine.objective import Summed
 from quincunx.errors import DataError, UsageError
+from quincunx.nn.rows import context_of
 from quincunx.recipes.retrieval.data.cross_source import pairs_of
 from quincunx.recipes.retrieval.objective.infonce import info_nce, log_negatives
 
@@ -88,7 +91,9 @@ class CrossEncoding(Summed):
     def loss(self, model: nn.Module, chunk: Batch) -> dict[str, Tensor]:
         """Return the sum over what `weights` counts; the model is a `CrossEncoder`."""
         pairs = pairs_of(chunk, model.padding)  # pyright: ignore[reportArgumentType]
-        scores = model(pairs.tokens, pairs.lengths, pairs.types)
+        context = context_of(model)
+        with nullcontext() if context is None else context.members(*pairs.mask.nonzero(as_tuple=True)):
+            scores = model(pairs.tokens, pairs.lengths, pairs.types)
         scores = pairs.table(scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores)
         positive, negative = _kinds(chunk)
         if self.kind == "pointwise":
