@@ -196,6 +196,7 @@ def train(optimizer: torch.optim.Optimizer, control: Any, updates: range) -> lis
                 parameter.grad = torch.full_like(parameter, math.sin(update + 1))
         optimizer.step()
         control.after_update()
+        assert control.rates() == used[-1], "told are those of the last update, not of the next"
     return used
 
 

@@ -70,7 +70,7 @@ class RateControl(Protocol):
         ...
 
     def rates(self) -> list[float]:
-        """Return the present learning rate of each group that has one."""
+        """Return the learning rate that the last update had, of each group that has one."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class ClosedForm:
         """Do nothing: the rates depend on the update's number alone."""
 
     def rates(self) -> list[float]:
-        """Return the present learning rate of each group that has one."""
+        """Return the learning rate that the last update had, of each group that has one."""
         return [float(group["lr"]) for group in _with_rate(self._optimizer)]
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,16 +146,21 @@ class Stepped:
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
+        self._used = self._present()
 
     def set(self, update: int) -> None:
         """Do nothing: the object has set the rates when it was made or stepped."""
+        self._used = self._present()
 
     def after_update(self) -> None:
         """Step the object."""
         self._scheduler.step()
 
     def rates(self) -> list[float]:
-        """Return the present learning rate of each group that has one."""
+        """Return the learning rate that the last update had, of each group that has one."""
+        return self._used
+
+    def _present(self) -> list[float]:
         return [float(group["lr"]) for group in _with_rate(self._scheduler.optimizer)]
 
     def state_dict(self) -> dict[str, Any]:
