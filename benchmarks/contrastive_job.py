@@ -58,9 +58,9 @@ class Trained:
     """Of the encoder, afterwards."""
 
 
-def make(folder: Path, count: int, seed: int = 0) -> Job:
+def make(folder: Path, count: int, seed: int = 0, dropout: float = 0.0) -> Job:
     """Write encoder and pairs into a folder and return the job; passages have 106 tokens in the mean, queries 14."""
-    encoder = _encoder(folder / "encoder")
+    encoder = _encoder(folder / "encoder", dropout)
     generator = np.random.default_rng(seed)
     pairs = folder / "pairs"
     pairs.mkdir()
@@ -84,7 +84,7 @@ def _lengths(generator: np.random.Generator, mean: float, spread: float, most: i
     return np.clip(np.rint(found), 4, most).astype(int)
 
 
-def _encoder(folder: Path) -> Path:
+def _encoder(folder: Path, dropout: float) -> Path:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -105,8 +105,8 @@ def _encoder(folder: Path) -> Path:
             "num_attention_heads": HEADS,
             "intermediate_size": 4 * WIDTH,
         }
-        # without dropout, so that everybody's loss and gradient are the same
-        config = BertConfig(vocab_size=VOCABULARY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **sizes)
+        noise = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        config = BertConfig(vocab_size=VOCABULARY, **noise, **sizes)
         model = BertModel(config)
     plain = folder / "plain"
     model.save_pretrained(plain)
