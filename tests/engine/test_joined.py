@@ -146,6 +146,8 @@ def test_schedule_objects_move_all_groups() -> None:
     control, _ = build_schedule(stepped("torch.optim.lr_scheduler.StepLR", step_size=1, gamma=0.5), joined, 4, 2)
     advance(joined.param_groups[0]["params"], [joined], range(1))
     control.after_update()
+    assert control.rates() == [0.05, 0.2, 0.5], "those of the update"
+    control.set(1)
     assert control.rates() == [0.025, 0.1, 0.25]
     with pytest.raises(TargetError, match="momentum"):
         build_schedule(stepped("torch.optim.lr_scheduler.OneCycleLR", max_lr=0.1, total_steps=4), joined, 4, 2)

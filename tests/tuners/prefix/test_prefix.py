@@ -317,9 +317,9 @@ def test_texts_that_lie_behind_one_another() -> None:
         tokens, mask = inputs["input_ids"], inputs["attention_mask"]
         if form == "joint":
             with pytest.raises(UsageError, match=r"attention quincunx takes its keys from elsewhere.*form gated"):
-                packed.packed_states(model.bert, tokens, mask.sum(1))
+                packed.run_packed(model.bert, tokens, mask.sum(1))
         else:
-            found = packed.packed_states(model.bert, tokens, mask.sum(1))
+            found = packed.run_packed(model.bert, tokens, mask.sum(1)).padded()
             torch.testing.assert_close(found, expected * mask[..., None], rtol=1e-4, atol=1e-5)
 
 
