@@ -121,10 +121,11 @@ def main() -> None:
                     f"{spread([BATCH / each for each in seconds]):.1f}",
                     f"{ratios(walls[BASE], seconds):.2f}",
                     f"{ratios(walls[CACHED], seconds):.2f}",
+                    f"{spread([one.took.cpu for one in took[contestant]]):.1f}",
                     f"{memory:,.0f}",
                 ]
             )
-        head = ["", "examples/s", "times the first", "times the second", "memory, MiB"]
+        head = ["", "examples/s", "times the first", "times the second", "CPU s an update", "memory, MiB"]
         sys.stdout.write(table(head, rows) + "\n")
 
 
