@@ -9,7 +9,7 @@ T tokens of all texts, H heads, E width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -50,46 +50,14 @@ def attend_apart(
     Returns:
         `[T, H, E]` in the precision of the query. It can be differentiated once.
     """
-    if dropout is None:
-        return _Apart.apply(query, key, value, groups, scale)  # pyright: ignore[reportReturnType]
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    return _Dropped.apply(query, key, value, groups, factor, *dropout)  # pyright: ignore[reportReturnType]
+    module, words = (None, None) if dropout is None else dropout
+    return _Apart.apply(query, key, value, groups, factor, module, words)  # pyright: ignore[reportReturnType]
 
 
 class _Apart(torch.autograd.Function):
-    """See `attend_apart`."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float | None) -> Tensor:
-        found = query.new_empty(query.shape)
-        sums: list[Tensor] = []
-        for rows, sizes in _spans(groups):
-            out, logs = FLASH(*(_texts(each[rows], sizes) for each in (query, key, value)), scale=scale)
-            _put(found[rows], sizes, out)
-            sums.append(logs)
-        ctx.save_for_backward(query, key, value, found, *sums)
-        ctx.options = (groups, scale)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        query, key, value, found, *sums = ctx.saved_tensors
-        groups, scale = ctx.options
-        gradients = [each.new_empty(each.shape) for each in (query, key, value)]
-        for (rows, sizes), logs in zip(_spans(groups), sums, strict=True):
-            q, k, v, out, of_out = (_texts(each[rows], sizes) for each in (query, key, value, found, gradient))
-            parts = FLASH_BACKWARD(of_out, q, k, v, out, logs, 0.0, False, scale=scale)
-            for whole, part in zip(gradients, parts, strict=True):
-                _put(whole[rows], sizes, part)
-        return (*gradients, None, None)
-
-
-class _Dropped(torch.autograd.Function):
-    """See `attend_apart`, with dropout. Neither weights nor masks are kept: of the first only the logarithms of their
-    sums, and the second are computed again."""
+    """See `attend_apart`. Neither weights nor masks are kept: of the first only the logarithms of their sums, and the
+    second are computed again."""
 
     @staticmethod
     def forward(
@@ -99,17 +67,15 @@ class _Dropped(torch.autograd.Function):
         value: Tensor,
         groups: Groups,
         scale: float,
-        dropout: CounterDropout,
-        words: Tensor,
+        dropout: CounterDropout | None,
+        words: Tensor | None,
     ) -> Tensor:
         found = query.new_empty(query.shape)
         sums: list[Tensor] = []
-        for (rows, sizes), some in zip(_spans(groups), _of_groups(words, groups), strict=True):
+        for (rows, sizes), mask in zip(_spans(groups), _masks(groups, dropout, words), strict=True):
             q, k, v = (_texts(each[rows], sizes) for each in (query, key, value))
-            weights = (q * scale) @ k.mT
-            logs = weights.logsumexp(dim=-1, keepdim=True)
-            weights.sub_(logs).exp_().mul_(dropout.mask(some, weights.shape, weights.dtype))
-            _put(found[rows], sizes, weights @ v)
+            out, logs = _attend(q, k, v, scale, mask)
+            _put(found[rows], sizes, out)
             sums.append(logs)
         ctx.save_for_backward(query, key, value, found, words, *sums)
         ctx.options = (groups, scale, dropout)
@@ -123,22 +89,47 @@ class _Dropped(torch.autograd.Function):
         query, key, value, found, words, *sums = ctx.saved_tensors
         groups, scale, dropout = ctx.options
         gradients = [each.new_empty(each.shape) for each in (query, key, value)]
-        spans = zip(_spans(groups), _of_groups(words, groups), sums, strict=True)
-        for (rows, sizes), some, logs in spans:
+        for (rows, sizes), mask, logs in zip(_spans(groups), _masks(groups, dropout, words), sums, strict=True):
             q, k, v, out, of_out = (_texts(each[rows], sizes) for each in (query, key, value, found, gradient))
-            weights = ((q * scale) @ k.mT).sub_(logs).exp_()
-            mask = dropout.mask(some, weights.shape, weights.dtype)
-            of_value = (weights * mask).mT @ of_out
-            of_scores = (of_out @ v.mT).mul_(mask).sub_((of_out * out).sum(dim=-1, keepdim=True)).mul_(weights)
-            parts = (of_scores @ k * scale, of_scores.mT @ q * scale, of_value)
-            for whole, part in zip(gradients, parts, strict=True):
+            for whole, part in zip(gradients, _gradients(of_out, q, k, v, out, logs, scale, mask), strict=True):
                 _put(whole[rows], sizes, part)
         return (*gradients, None, None, None, None)
 
 
-def _of_groups(words: Tensor, groups: Groups) -> Sequence[Tensor]:
-    """Return the words of each group's texts."""
-    return words.split([count for count, _ in groups])
+Mask = Callable[[Tensor], Tensor]
+"""What weights `[texts, H, tokens, tokens]` are multiplied by."""
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask | None) -> tuple[Tensor, Tensor]:
+    """Return what texts `[texts, H, tokens, E]` take from themselves, and the logarithms of their sums of weights."""
+    if mask is None:
+        return FLASH(q, k, v, scale=scale)
+    weights = (q * scale) @ k.mT
+    logs = weights.logsumexp(dim=-1, keepdim=True)
+    weights.sub_(logs).exp_()
+    return weights.mul_(mask(weights)) @ v, logs
+
+
+def _gradients(
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logs: Tensor, scale: float, mask: Mask | None
+) -> Sequence[Tensor]:
+    """Return the gradients of query, key and value from that of what `_attend` returned."""
+    if mask is None:
+        return FLASH_BACKWARD(gradient, q, k, v, out, logs, 0.0, False, scale=scale)
+    weights = ((q * scale) @ k.mT).sub_(logs).exp_()
+    kept = mask(weights)
+    of_value = (weights * kept).mT @ gradient
+    of_scores = (gradient @ v.mT).mul_(kept).sub_((gradient * out).sum(dim=-1, keepdim=True)).mul_(weights)
+    return of_scores @ k * scale, of_scores.mT @ q * scale, of_value
+
+
+def _masks(groups: Groups, dropout: CounterDropout | None, words: Tensor | None) -> Iterator[Mask | None]:
+    """Yield the mask of each group's weights; None where none is dropped."""
+    if dropout is None or words is None:
+        yield from (None for _ in groups)
+        return
+    for some in words.split([count for count, _ in groups]):
+        yield lambda weights, some=some: dropout.mask(some, weights.shape, weights.dtype)
 
 
 def _spans(groups: Groups) -> Iterator[tuple[slice, tuple[int, int]]]:
