@@ -173,3 +173,12 @@ def test_sizes_are_said_in_units():
     rows = dict(describe(made, config()))
     assert rows["parameters"] == "1 trainable of 2,000 (0.05 %)"
     assert rows["memory, estimated"] == "5 GiB (weights 3 MiB, activations 5 GiB)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"), [({}, "as many at once as a budget of tokens allows"), ({"batch_size": 7}, "7 at once")]
+)
+def test_it_is_said_where_a_budget_of_tokens_makes_the_batches_of_an_evaluation(asked, text):
+    checked = schema_of("retrieval").config.model_validate({"evaluate": asked})
+    rows = dict(describe(make_plan(checked, Sizes(train=100, evaluation={"dev": 50})), checked))
+    assert rows["evaluation"].endswith(f"50 development examples, {text}")

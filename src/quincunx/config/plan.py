@@ -157,7 +157,7 @@ def describe(plan: Plan, config: Any) -> list[tuple[str, str]]:
         ("updates per epoch", f"{float(plan.updates_per_epoch):,.12g} ({plan.batches_per_epoch:,} logical batches)"),
         ("updates in all", f"{plan.total_updates:,}" + _stop(plan)),
         ("chunks", _chunks(plan)),
-        ("evaluation", _every(plan.evaluate_every) + _evaluated(plan)),
+        ("evaluation", _every(plan.evaluate_every) + _evaluated(plan, config.evaluate)),
         ("checkpoints", _every(plan.checkpoint_every)),
         ("log", _every(Interval(Fraction(plan.log_every)))),
         ("schedule", _schedule(plan, config)),
@@ -182,11 +182,13 @@ def _every(found: Interval | None) -> str:
     return "every update" if found.updates == 1 else f"every {float(found.updates):,.12g} updates"
 
 
-def _evaluated(plan: Plan) -> str:
+def _evaluated(plan: Plan, evaluation: Any) -> str:
     dev = plan.sizes.evaluation.get("dev")
     if dev is None:
         return ""
-    return f", on {min(dev, plan.evaluation_limit or dev):,} development examples, {plan.evaluation_batch} at once"
+    by_tokens = evaluation.BY_TOKENS and evaluation.batch_size is None
+    together = "as many at once as a budget of tokens allows" if by_tokens else f"{plan.evaluation_batch} at once"
+    return f", on {min(dev, plan.evaluation_limit or dev):,} development examples, {together}"
 
 
 def _chunks(plan: Plan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,9 @@ class Run(Section):
 
 class Evaluate(Section):
     """When and how the model is evaluated during training; never changes training."""
+
+    BY_TOKENS: ClassVar[bool] = False
+    """Whether a budget of tokens says how many examples make a batch, where `batch_size` is not set."""
 
     every: Frequency | None = "epoch"
     """`epoch`, an int number of updates, or a float share of an epoch in (0, 1]; null: only at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -171,6 +171,8 @@ VALIDATOR = when("evaluate.mode", "validator")
 
 class RetrievalEvaluate(Evaluate):
     """When and how the model is evaluated during training; never changes training."""
+
+    BY_TOKENS: ClassVar[bool] = True
 
     mode: Annotated[Literal["full", "pooled", "validator"], AnyCase] = "full"
     """`full`: every query against all documents; `pooled`: against those of `pool` batches at a time, averaged (depends
