@@ -22,8 +22,10 @@ FORWARD = [4, 5, 2]
 """Tokens of each text after it."""
 
 
-def backbone(architecture: str = "llama", *, attention: str = "sdpa", dtype: torch.dtype = torch.float64) -> Any:
-    """Return a causal language model of two layers, the same at every call, without dropout."""
+def backbone(
+    architecture: str = "llama", *, attention: str = "sdpa", dtype: torch.dtype = torch.float64, dropout: float = 0.0
+) -> Any:
+    """Return a causal language model of two layers, the same at every call."""
     from quincunx.nn.pretrained.causal import build_causal
 
     torch.manual_seed(0)
@@ -32,18 +34,18 @@ def backbone(architecture: str = "llama", *, attention: str = "sdpa", dtype: tor
         sizes["intermediate_size"] = 24
     # long enough for any numbering that a test comes up with
     settings = {"architecture": architecture, "max_position_embeddings": 128, **sizes, **SIZES[architecture]}
-    dropout = 0.0 if architecture == "gpt2" else None
-    model = build_causal(settings, tokenizer(), attn_implementation=attention, dropout=dropout, attention_dropout=0.0)
-    return model.to(dtype)
+    of_states = dropout if architecture == "gpt2" else None
+    options: Any = {"attn_implementation": attention, "dropout": of_states, "attention_dropout": dropout}
+    return build_causal(settings, tokenizer(), **options).to(dtype)
 
 
-def compressor(architecture: str = "llama", *, attention: str = "sdpa", **options: Any) -> Any:
+def compressor(architecture: str = "llama", *, attention: str = "sdpa", dropout: float = 0.0, **options: Any) -> Any:
     """Return a compressor of that model in float64; options are of the section `compress`, or the compressor's own."""
     from quincunx.recipes.compression.config_model import Compress
     from quincunx.recipes.compression.model.compressor import Compressor
 
     own = {name: options.pop(name) for name in ("slots", "causal", "positions", "table", "starts") if name in options}
-    made = backbone(architecture, attention=attention)
+    made = backbone(architecture, attention=attention, dropout=dropout)
     torch.manual_seed(1)
     return Compressor(made, Compress(**options), **{"slots": 3, **own})
 

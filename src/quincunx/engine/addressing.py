@@ -8,12 +8,20 @@ from torch import nn
 from quincunx.data.batch import Batch
 from quincunx.engine.runtime import Runtime, seed_torch
 from quincunx.nn.examples import attach_examples
+from quincunx.nn.foreign import adopt
 from quincunx.nn.routing import attach_tasks
-from quincunx.nn.rows import attach_rows
+from quincunx.nn.rows import RowContext, attach_rows
 from quincunx.seeds import address
 
 TASKS = "tasks"
 """Name of the tensor of a batch that says which task each example belongs to, `[B]` int64."""
+
+
+def attach_dropout(*models: nn.Module) -> RowContext | None:
+    """Make all dropout of models ours, by row, whoever's modules they are; return what tells them the rows, None where
+    nothing is dropped."""
+    adopt(*models)
+    return attach_rows(*models)
 
 
 class Addressing:
@@ -28,14 +36,14 @@ class Addressing:
     def __init__(self, runtime: Runtime, seed: int, *models: nn.Module) -> None:
         self.runtime = runtime
         self.seed = seed
-        self._rows = attach_rows(*models)
+        self._rows = attach_dropout(*models)
         self._tasks = attach_tasks(*models)
         self._examples = attach_examples(*models)
 
     def set(self, update: int, number: int, chunk: int, rows: Batch, role: int = 0) -> None:
         """Say what the next forward pass (or walk back) works on.
 
-        Our own randomness goes by row, that of foreign modules by chunk and rank.
+        Dropout goes by row; what else modules draw from torch's generator, by chunk and rank.
 
         Args:
             update: From 0.

@@ -20,9 +20,9 @@ from torch.optim import Optimizer
 
 from quincunx.config.plan import Plan
 from quincunx.data.batch import Batch
+from quincunx.engine.addressing import attach_dropout
 from quincunx.engine.experiment import Parts
 from quincunx.engine.objective import Represented, Summed
-from quincunx.nn.rows import attach_rows
 from quincunx.tuners.trainable import adapter_parameters
 
 SIDES = (3, 5, 2, 4, 7)
@@ -178,7 +178,7 @@ def _activations(parts: Parts, batch: Batch, dtype: torch.dtype) -> int:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     weights = [mode.from_tensor(tensor) for tensor in _tensors(parts).values()]  # known again in the trace
     own = {tensor.untyped_storage()._cdata for tensor in weights}
-    context = attach_rows(parts.model, parts.objective)
+    context = attach_dropout(parts.model, parts.objective)
     if context is not None:
         context.set(0, batch.rows)
     training = parts.model.training

@@ -12,7 +12,7 @@ import struct
 import torch
 from torch import Tensor
 
-from quincunx.nn.rows import RowAware, RowContext, position_words, scramble
+from quincunx.nn.rows import BEFORE, Columns, RowAware, RowContext, number_words, position_words, scramble
 
 MULTIPLIER = 0x2C1B3C6D
 """Odd 32-bit number, about half of its bits set and without a pattern, that the last step multiplies by."""
@@ -91,8 +91,29 @@ def row_words(words: Tensor, layer: int, salt: int, shape: tuple[int, ...] = ())
     """
     words = scramble(words ^ ((layer << 32) + salt))  # small numbers only: torch.compile may make symbols of them
     for size in shape:
-        words = scramble(words[:, None] ^ position_words(size, words.device)).flatten()
+        words = index_words(words, position_words(size, words.device))
     return words
+
+
+def index_words(words: Tensor, positions: Tensor) -> Tensor:
+    """Return a word for each index within each row `[N * n]`, int64, of words `[N]` and those of the indices `[n]`."""
+    return scramble(words[:, None] ^ positions).flatten()
+
+
+def dropped(x: Tensor, rows: Tensor, positions: Tensor, limit: int, scale: float) -> Tensor:
+    """Return x, of any shape, with elements dropped.
+
+    Args:
+        x: As many elements as there are pairs of the two that follow.
+        rows: As in `kept` `[N]`.
+        positions: As in `kept` `[L]`.
+        limit: As in `kept`.
+        scale: What the others are multiplied by.
+    """
+    if x.dtype in (torch.bfloat16, torch.float16):
+        # The scale is not rounded to half precision, as a mask would hold it: that would be a bias.
+        return x * kept(rows, positions, limit, 1.0, x.dtype).view(x.shape) * scale
+    return x * kept(rows, positions, limit, scale, x.dtype).view(x.shape)
 
 
 class CounterDropout(RowAware):
@@ -128,11 +149,8 @@ class CounterDropout(RowAware):
         """
         if not self.training or self.p == 0:
             return x
-        rows = self._rows(self.attached(), x.shape, x.device, salt)
-        if x.dtype in (torch.bfloat16, torch.float16):
-            # The scale is not rounded to half precision, as a mask would hold it: that would be a bias.
-            return x * self._mask(rows, x.shape, x.dtype, 1.0) * self.scale
-        return x * self._mask(rows, x.shape, x.dtype, self.scale)
+        rows, positions = self._words(self.attached(), x.shape, x.device, salt)
+        return dropped(x, rows, positions, self.limit, self.scale)
 
     def mask(self, words: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, salt: int = 0) -> Tensor:
         """Return what elements `[B, ...]` of rows with these words `[B]` are multiplied by in training mode.
@@ -140,17 +158,102 @@ class CounterDropout(RowAware):
         `words` are some of `RowContext.known()`, maybe of an earlier time.
         """
         rows = row_words(words, self.layer, salt, tuple(shape[1 : self.leading]))
-        return self._mask(rows, shape, dtype, self.scale)
-
-    def _rows(self, context: RowContext, shape: tuple[int, ...], device: torch.device, salt: int) -> Tensor:
-        """Return the word of each of the leading dimensions' indices."""
-        words = context.current(shape[0]).to(device)
-        return row_words(words, self.layer, salt, tuple(shape[1 : self.leading]))
-
-    def _mask(self, rows: Tensor, shape: tuple[int, ...], dtype: torch.dtype, value: float) -> Tensor:
         positions = self.attached().positions(math.prod(shape[self.leading :]), rows.device)
-        return kept(rows, positions, self.limit, value, dtype).view(shape)
+        return kept(rows, positions, self.limit, self.scale, dtype).view(shape)
+
+    def _words(
+        self, context: RowContext, shape: tuple[int, ...], device: torch.device, salt: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the word of each of the leading dimensions' indices, and of each position behind them."""
+        words = row_words(context.current(shape[0]).to(device), self.layer, salt, tuple(shape[1 : self.leading]))
+        return words, context.positions(math.prod(shape[self.leading :]), device)
 
     def extra_repr(self) -> str:
         """Return what `print(module)` shows."""
         return f"p={self.p}" + (f", leading={self.leading}" if self.leading != 1 else "")
+
+
+class TokenDropout(CounterDropout):
+    """Dropout addressed token by token: of vectors `[B, D]`, states `[B, S, D]`, attention weights `[B, H, Q, K]`.
+
+    A token's number is its column's, or what the context says (`RowContext.numbered`); of texts that lie behind one
+    another as states `[1, T, D]` (`RowContext.laid_out`) it is that in its own text. The mask is the same each way.
+
+    Args:
+        p: Probability to be dropped, in [0, 1).
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p, leading=3)
+
+    def _words(
+        self, context: RowContext, shape: tuple[int, ...], device: torch.device, salt: int
+    ) -> tuple[Tensor, Tensor]:
+        return token_words(context, self.layer, salt, shape, device)
+
+
+def token_words(
+    context: RowContext,
+    layer: int,
+    salt: int,
+    shape: tuple[int, ...],
+    device: torch.device,
+    columns: Columns | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the words of rows and positions for `kept`, of a tensor of which the last dimension is the positions.
+
+    Args:
+        context: Says what rows and columns are.
+        layer: The module's number.
+        salt: Tells several applications of the same module apart.
+        shape: `[B, D]`, `[B, S, D]`, `[1, T, D]` or `[B, H, Q, K]`; B may be a multiple of the rows that are set, each
+            row's members behind one another.
+        device: Of the tensor.
+        columns: Their numbers, where they are not what the context says.
+
+    Raises:
+        RuntimeError: The tensor's rows are not those that were set.
+    """
+    columns, tokens = columns or context.columns, context.tokens
+    if tokens is not None:
+        if tuple(shape[:2]) != (1, len(tokens.rows)):
+            raise RuntimeError(
+                f"{len(tokens.rows)} tokens lie behind one another, the dropout got states of shape {tuple(shape)}"
+            )
+        words = row_words(context.known().to(device), layer, salt)
+        places = context.positions(int(tokens.positions.max()) + 1, device)
+        return scramble(words[tokens.rows] ^ places[tokens.positions]), context.positions(shape[-1], device)
+    words = row_words(_members(context, shape[0], device), layer, salt)
+    *between, last = shape[1:]
+    if not between:
+        return words, context.positions(last, device)
+    for size in between[:-1]:
+        words = index_words(words, context.positions(size, device))
+    words = index_words(words, _columns(context, columns.own, between[-1], device))
+    if len(between) == 1:
+        return words, context.positions(last, device)
+    keys = columns.own if columns.keys is None else columns.keys
+    return words, _columns(context, keys, last, device)
+
+
+def _members(context: RowContext, count: int, device: torch.device) -> Tensor:
+    """Return a word for each of so many rows."""
+    words = context.known().to(device)
+    if count == len(words):
+        return words
+    if not len(words) or count % len(words):
+        raise RuntimeError(
+            f"rows were set for {len(words)} examples, the module got {count}: set them anew for each chunk, or train "
+            "without dropout where a module makes other rows of them"
+        )
+    return index_words(words, context.positions(count // len(words), device))
+
+
+def _columns(context: RowContext, numbers: Tensor | None, size: int, device: torch.device) -> Tensor:
+    """Return a word for each of so many columns; those beyond what is numbered have been put before it."""
+    if numbers is None:
+        return context.positions(size, device)
+    if size < len(numbers):
+        numbers = numbers[:0]  # these are others
+    extra = torch.arange(BEFORE, BEFORE + size - len(numbers), device=device)
+    return number_words(torch.cat([extra, numbers.to(device)]))

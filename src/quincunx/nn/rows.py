@@ -7,8 +7,8 @@ layer, row, position), so that neither chunks nor processes nor replays change i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,13 @@ def position_words(count: int, device: torch.device) -> Tensor:
 
     No two positions share a word, else they would share every decision; a longer run of positions begins with the same.
     """
+    return number_words(torch.arange(count, device=device))
+
+
+def number_words(numbers: Tensor) -> Tensor:
+    """Return the words `[n]` of positions with these numbers `[n]`, int64 from 0 to 2**32 - 1; see `position_words`."""
     # The xor comes first: torch.compile would take a plain multiple of arange for an index, computed without wrapping.
-    words = torch.arange(count, device=device) ^ (SQRT_TWO >> 32)
+    words = numbers ^ (SQRT_TWO >> 32)
     words = (words * (GOLDEN >> 32)) & 0xFFFFFFFF
     words = words ^ (words >> 16)
     words = (words * (SQRT_THREE & 0xFFFFFFFF)) & 0xFFFFFFFF
@@ -64,12 +69,32 @@ class Tokens(NamedTuple):
     """Of each token in its row `[T]`, int64."""
 
 
+class Columns(NamedTuple):
+    """Which numbers the columns `[S]` of a pass have, where padding stands between its parts: each part then counts by
+    itself, and padding moves nothing. None: 0, 1, 2 and so on."""
+
+    own: Tensor | None = None
+    """Of what is computed `[S]`, int64 below 2**31."""
+    keys: Tensor | None = None
+    """Of all that it attends to, what was kept from before included `[K]`; None: its own."""
+    memory: Tensor | None = None
+    """Of another stack's states, which it attends to besides `[M]`."""
+
+
+PLAIN = Columns()
+BEFORE = 1 << 31
+"""Numbers from here on are those of columns that a module has put before those it was given."""
+
+
 class RowContext:
     """The rows of the chunk at hand; one object shared by all row-aware modules of a model."""
 
     def __init__(self) -> None:
         self.words: Tensor | None = None
         self.tokens: Tokens | None = None
+        self.columns = PLAIN
+        self.passes: list[Any] = []
+        """Passes through modules that are under way, innermost last; see `quincunx.nn.foreign`."""
         self._positions: dict[torch.device, Tensor] = {}
 
     def set(self, key: int, rows: Tensor) -> None:
@@ -122,6 +147,15 @@ class RowContext:
             self.tokens = present
 
     @contextmanager
+    def numbered(self, columns: Columns) -> Iterator[None]:
+        """Say for a while which numbers the columns have."""
+        present, self.columns = self.columns, columns
+        try:
+            yield
+        finally:
+            self.columns = present
+
+    @contextmanager
     def members(self, rows: Tensor, numbers: Tensor) -> Iterator[None]:
         """Go on for a while with several members of each row as rows of their own.
 
@@ -138,11 +172,11 @@ class RowContext:
 
     def as_it_is(self) -> AbstractContextManager[None]:
         """Return what goes back, when it is entered, to what is set now: for a recomputation in the backward pass."""
-        return self._as(self.words, self.tokens)
+        return self._as(self.words, self.tokens, self.columns)
 
     @contextmanager
-    def _as(self, words: Tensor | None, tokens: Tokens | None) -> Iterator[None]:
-        with self.at(words), self.laid_out(tokens):
+    def _as(self, words: Tensor | None, tokens: Tokens | None, columns: Columns) -> Iterator[None]:
+        with self.at(words), self.laid_out(tokens), self.numbered(columns):
             yield
 
     def positions(self, count: int, device: torch.device) -> Tensor:
@@ -166,6 +200,16 @@ class RowAware(nn.Module):
         if self.context is None:
             raise RuntimeError("this module draws masks by row: call attach_rows(model) once before training")
         return self.context
+
+    def numbering(self, columns: Columns) -> AbstractContextManager[None]:
+        """Return `RowContext.numbered` of the context; nothing where `attach_rows` was not called."""
+        return nullcontext() if self.context is None else self.context.numbered(columns)
+
+    def looking_before(self, count: int, device: torch.device) -> AbstractContextManager[None]:
+        """Say for a while that what attends looks at so many columns that were put before all others."""
+        if self.context is None:
+            return nullcontext()
+        return self.numbering(self.context.columns._replace(keys=torch.arange(BEFORE, BEFORE + count, device=device)))
 
 
 def attach_rows(*models: nn.Module) -> RowContext | None:

@@ -14,8 +14,8 @@ pytest.importorskip("transformers", reason="the transformers library is not inst
 from transformers import AutoConfig, AutoModel
 
 from quincunx.config.sections.peft import Peft
+from quincunx.engine.addressing import attach_dropout
 from quincunx.nn.pretrained.packed import NAME, PACKABLE, Packing, attention, packs, run_packed, use
-from quincunx.nn.rows import attach_rows
 from quincunx.recipes.retrieval.model.text_encoder import Pooling, TextEncoder
 from quincunx.tuners import attach
 
@@ -99,7 +99,7 @@ def test_masks_depend_on_row_and_token_alone(kind: str, checkpointing: bool) -> 
     for model, parts in ((whole, [rows]), (alone, rows.split(1)), (alone, rows.flip(0).split(3))):
         use(model)  # type: ignore[arg-type]
         texts = TextEncoder(model.double().train(), "mean", gradient_checkpointing=checkpointing)  # type: ignore[arg-type]
-        context = attach_rows(texts)
+        context = attach_dropout(texts)
         assert context is not None
         vectors = torch.zeros(len(LENGTHS), 32, dtype=torch.float64)
         loss = torch.zeros((), dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_dropout_is_at_work_in_training_alone() -> None:
     model = encoder("bert", hidden_dropout_prob=0.3)
     use(model)  # type: ignore[arg-type]
     texts = TextEncoder(model, "mean")  # type: ignore[arg-type]
-    context = attach_rows(texts)
+    context = attach_dropout(texts)
     assert context is not None
     vectors = []
     for key in (1, 2):

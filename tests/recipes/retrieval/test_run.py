@@ -76,16 +76,17 @@ def test_queries_find_documents_with_which_they_share_no_word(data, cache, tmp_p
 DESCENT = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}
 
 
-DROPOUT = {"encoder__dropout": 0.1, "encoder__attention_dropout": 0.1}
+# and few updates: with noise rounding errors grow, with some seeds a thousandfold within five more
+DROPOUT = {"encoder__dropout": 0.1, "encoder__attention_dropout": 0.1, "budget__stop_at": 8}
 
 
 @pytest.mark.parametrize(
     ("settings", "near"),
-    [({}, 1e-5), (DROPOUT, 1e-4), ({**DROPOUT, "encoder__gradient_checkpointing": True}, 1e-4)],
+    [({}, 1e-5), (DROPOUT, 2e-6), ({**DROPOUT, "encoder__gradient_checkpointing": True}, 2e-6)],
     ids=["plain", "dropout", "dropout, layers computed again"],
 )
 def test_chunks_leave_the_weights_as_they_are(data, cache, tmp_path, settings, near):
-    """Up to rounding, which noise makes grow a little faster."""
+    """Up to rounding."""
 
     def trained(name: str, **changes: object) -> Run:
         return train(config_of(data, tmp_path / name, cache, **DESCENT, **settings, **changes))

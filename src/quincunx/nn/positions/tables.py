@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quincunx.errors import DataError
-from quincunx.nn.dropout import CounterDropout
+from quincunx.nn.dropout import TokenDropout
 
 
 def sinusoids(length: int, width: int, base: float = 10000.0) -> Tensor:
@@ -74,7 +74,7 @@ class PositionTable(nn.Module):
             self.table = nn.Parameter(table)
         else:
             self.register_buffer("table", table, persistent=kind == "random")
-        self.dropout = CounterDropout(dropout)
+        self.dropout = TokenDropout(dropout)
 
     def forward(self, positions: Tensor, salt: int = 0) -> Tensor:
         """Return the position vectors `[B, S, D]`.

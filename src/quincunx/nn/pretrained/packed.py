@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from quincunx.nn.dropout import CounterDropout
+from quincunx.nn.foreign import attention_weights
 from quincunx.nn.pretrained.apart import attend_apart
-from quincunx.nn.pretrained.dropout import address
 from quincunx.nn.pretrained.facts import position_table
 from quincunx.nn.rows import Tokens, context_of
 
@@ -112,10 +112,7 @@ class Packed:
 
 
 def use(model: PreTrainedModel) -> None:
-    """Let a model compute attention here where it would by `sdpa`; the same values, up to rounding.
-
-    An encoder whose texts can be packed gets our dropout too, whose masks change with no chunk.
-    """
+    """Let a model compute attention here where it would by `sdpa`; the same values, up to rounding."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -124,8 +121,6 @@ def use(model: PreTrainedModel) -> None:
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
-    if model.config.model_type in PACKABLE and not getattr(model.config, "is_decoder", False):
-        address(model)
 
 
 def packs(model: Any, device: torch.device) -> bool:
@@ -193,16 +188,9 @@ def attention(
         if dropout is None:
             found = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         else:
-            found = _dropped(dropout, query, key, value, attention_mask, scale)
+            causal = options.get("is_causal")
+            causal = getattr(module, "is_causal", True) if causal is None else causal
+            causal = bool(causal) and attention_mask is None and query.shape[2] > 1
+            weights = attention_weights(query, key, attention_mask, causal, scale)
+            found = (dropout(weights) @ value.to(weights.dtype)).transpose(1, 2)
     return found.to(kind), None
-
-
-def _dropped(
-    dropout: CounterDropout, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
-) -> Tensor:
-    """Return `[B, S, H, E]` of `[B, H, S, E]`, some weights dropped; `mask` says what is seen, or is added."""
-    scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
-    if mask is not None:
-        scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
-    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-    return (dropout(weights).to(value.dtype) @ value).transpose(1, 2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quincunx.errors import UsageError
+from quincunx.nn.foreign import recomputing
 from quincunx.nn.positions import PositionTable
 from quincunx.nn.pretrained import causal, kept
 from quincunx.nn.pretrained.build import known_sizes
@@ -103,7 +105,7 @@ def make_model(config: CompressionConfig, language: Language) -> tuple[Compresso
             "model, for those that it has"
         )
     if config.model.gradient_checkpointing:
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": partial(recomputing, backbone)})
     if chosen.kind in TABLES:
         assert chosen.size is not None
         embeddings = backbone.get_input_embeddings().weight

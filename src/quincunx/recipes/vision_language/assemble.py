@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from quincunx.config.sections.peft import Peft
 from quincunx.errors import DataError, RunError, UsageError
+from quincunx.nn.foreign import recomputing
 from quincunx.nn.pretrained import kept
 from quincunx.nn.pretrained.load import only_shapes
 from quincunx.nn.pretrained.seq2seq import build_seq2seq, load_seq2seq, read_seq2seq
@@ -208,7 +210,7 @@ def bare_model(config: Any, language: Language, images: int) -> tuple[VisionLang
     chosen, backbone = config.pictures, language.backbone
     if config.model.gradient_checkpointing:
         enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        enable({"use_reentrant": False, "context_fn": partial(recomputing, backbone)})
     if not chosen.use:
         return VisionLanguageModel(backbone), []
     tower, notes = None, list[str]()

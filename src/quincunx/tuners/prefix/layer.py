@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from quincunx.errors import UsageError
 from quincunx.nn.routing import TaskRouted
+from quincunx.nn.rows import RowAware
 from quincunx.tuners.adapter import Call, SiteAdapter
 from quincunx.tuners.prompts.vectors import SoftVectors
 
@@ -109,6 +110,7 @@ class Prefix(TaskRouted, SiteAdapter):
         self.vectors = vectors
         self._heads, self._key_heads, self._by_task = heads, key_heads, tasks is not None
         self.gate = nn.Parameter(torch.zeros(tasks or 1, heads)) if gated else None
+        self.row = RowAware()
 
     def forward(self, base: Call, *args: Any, **kwargs: Any) -> Any:
         """Return what the module gives with the prefix."""
@@ -175,13 +177,14 @@ class Prefix(TaskRouted, SiteAdapter):
         """Return what the prefix adds `[B, S, H, E]`."""
         assert self.gate is not None
         groups = self._heads // self._key_heads
-        found = functional.scaled_dot_product_attention(
-            query,
-            keys.to(query.dtype).repeat_interleave(groups, 1),
-            values.to(query.dtype).repeat_interleave(groups, 1),
-            dropout_p=options.get("dropout") or 0.0,
-            scale=options.get("scaling"),
-        )
+        with self.row.looking_before(keys.shape[2], query.device):
+            found = functional.scaled_dot_product_attention(
+                query,
+                keys.to(query.dtype).repeat_interleave(groups, 1),
+                values.to(query.dtype).repeat_interleave(groups, 1),
+                dropout_p=options.get("dropout") or 0.0,
+                scale=options.get("scaling"),
+            )
         gate = self.gate[self.tasks(query)] if self._by_task else self.gate
         return (torch.tanh(gate)[..., None, None] * found).transpose(1, 2)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("transformers", reason="the transformers library is not installed")
 
+from quincunx.engine.addressing import attach_dropout
 from quincunx.errors import UsageError
 from quincunx.nn.rows import attach_rows
 from quincunx.recipes.vision_language.model.downsample import DOWNSAMPLERS, SparseSample
@@ -302,3 +303,40 @@ def test_what_does_not_go_together_is_refused() -> None:
     model.config.decoder_start_token_id = None
     with pytest.raises(UsageError, match="cannot begin to write"):
         model(**inputs)
+
+
+class Blinking(Eyes):
+    """Drops some of what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = 0.4
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(pixels), self.dropout, self.training)
+
+
+@both
+def test_what_is_dropped_of_a_picture_belongs_to_its_example(backbone: str) -> None:
+    inputs = {name: batch()[name] for name in ("input_ids", "attention_mask", "labels")}
+    torch.manual_seed(3)
+    inputs["pixels"] = torch.rand(ROWS, 2, 3, 8, 8)
+    inputs["visual_mask"] = torch.tensor([[1, 0], [1, 1], [0, 0], [1, 1]])
+    weights = torch.linspace(-1, 1, 40).double()
+
+    def gradients(parts: list[list[int]]) -> Tensor:
+        torch.manual_seed(7)
+        eyes = Blinking()
+        model = model_of(backbone, vision=eyes).double().train()
+        context = attach_dropout(model)
+        assert context is not None
+        for part in parts:
+            context.set(1, torch.tensor(part))
+            given = {name: each[part] for name, each in inputs.items()}
+            given["pixels"] = given["pixels"].double()
+            (model(**given) * weights).sum().backward()
+        assert eyes.map.weight.grad is not None
+        return eyes.map.weight.grad
+
+    whole = gradients([[0, 1, 2, 3]])
+    torch.testing.assert_close(gradients([[3], [0, 2], [1]]), whole, rtol=1e-9, atol=1e-12)

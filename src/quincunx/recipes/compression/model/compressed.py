@@ -116,7 +116,7 @@ class Compressed:
 
 def memory_tokens(compressed: Compressed) -> Tokens:
     """Return a compressed context as tokens that others see."""
-    return layout.memory(compressed.seen, compressed.positions)
+    return layout.memory(compressed.seen, compressed.positions, kept=compressed.layers is not None)
 
 
 def _merged(parts: Sequence[Compressed], dim: int, following: Tensor) -> Compressed:

@@ -20,6 +20,7 @@ from quincunx.nn.positions import PositionTable
 from quincunx.nn.pretrained.cache import kept, new_cache
 from quincunx.nn.pretrained.causal import token_logits, windows
 from quincunx.nn.pretrained.facts import position_table
+from quincunx.nn.rows import Columns, RowAware
 from quincunx.recipes.compression.config_model import Compress
 from quincunx.recipes.compression.model import layout, masks, parts
 from quincunx.recipes.compression.model.compressed import Compressed, memory_tokens
@@ -74,6 +75,8 @@ class Compressor(Teller):
         if (table is None) != (positions not in ("sinusoidal", "random")):
             raise UsageError(f"positions of the kind {positions} {'need a' if table is None else 'have no'} table")
         self.backbone = backbone
+        self.row = RowAware()
+        """Knows the rows at hand."""
         self.compress_settings = compress
         self.sight = masks.Sight(compress.mutual, compress.join, compress.segments)
         self.causal = causal
@@ -214,7 +217,6 @@ class Compressor(Teller):
         before: Tokens | None = None,
         all_layers: bool = False,
         sight: masks.Sight | None = None,
-        salt: int = 0,
         unread: int = 0,
     ) -> Any:
         """Return the backbone's output for pieces behind one another.
@@ -225,19 +227,21 @@ class Compressor(Teller):
             before: The tokens that the cache holds.
             all_layers: Also return the states of every layer (`hidden_states`).
             sight: Other choices than the model's own, for parts of a trunk.
-            salt: Tells passes over the same rows apart, for the dropout of positions.
             unread: So many first tokens of which nothing is read in the last layer, neither by the caller nor by other
                 tokens that the caller reads: their last states may be anything.
         """
         tokens = layout.joined([part for _, part in pieces])
         whole = tokens if before is None else layout.joined([before, tokens])
         embedded = torch.cat([each for each, _ in pieces], 1) if len(pieces) > 1 else pieces[0][0]
-        if self.position_table is not None:
-            embedded = embedded + self.position_table(tokens.positions, salt).to(embedded.dtype)
         base: Any = self.backbone.base_model
         first = len(whole) - len(tokens)
-        narrowed = self._narrowed(whole, first, unread, embedded.dtype, sight or self.sight)
-        with narrowed, self.telling(tokens.seen):
+        with (
+            self.row.numbering(Columns(tokens.numbers, whole.numbers)),
+            self._narrowed(whole, first, unread, embedded.dtype, sight or self.sight),
+            self.telling(tokens.seen),
+        ):
+            if self.position_table is not None:
+                embedded = embedded + self.position_table(tokens.positions).to(embedded.dtype)
             return base(
                 inputs_embeds=embedded,
                 **self._who_sees_whom(whole, first, embedded, sight or self.sight),
@@ -255,7 +259,8 @@ class Compressor(Teller):
             return nullcontext()
         spans = [span for span in tokens.spans if span.stop <= first or span.start >= first + unread]
         bias = self._bias(dtype) if self.position_kind == "alibi" else None
-        return since(self._last, unread, parts.split(layout.picked(tokens, spans), first, sight, dtype, bias))
+        chosen = layout.picked(tokens, spans)
+        return since(self._last, unread, parts.split(chosen, first, sight, dtype, bias, self.row))
 
     def _who_sees_whom(self, tokens: Tokens, first: int, embedded: Tensor, sight: masks.Sight) -> dict[str, Any]:
         """Return the arguments that say it: parts, or a mask, or one for each kind of layer where there are several."""
@@ -263,7 +268,7 @@ class Compressor(Teller):
         if self._by_parts:
             return {
                 "attention_mask": parts.placeholder(embedded),
-                "parts": parts.split(tokens, first, sight, embedded.dtype, bias),
+                "parts": parts.split(tokens, first, sight, embedded.dtype, bias, self.row),
             }
         added = None if bias is None else bias(tokens, first)
         found = {
@@ -299,7 +304,7 @@ class Compressor(Teller):
                 pieces = [*ahead, piece]
             elif BRANCHES[name].sees == "context":
                 pieces = [self._context(tensors, whole=True), piece]
-            states = self.run(pieces, cache=cache, before=before, salt=1 + number).last_hidden_state
+            states = self.run(pieces, cache=cache, before=before).last_hidden_state
             found[name] = states[:, states.shape[1] - len(piece[1]) :]
         return found
 
@@ -321,7 +326,9 @@ class Compressor(Teller):
         segment = None if whole or self.sight.segments == 1 else needed(tensors, "context_segment")
         stream = layout.WHOLE if whole else layout.TRUNK
         seen, positions = needed(tensors, "context_seen"), needed(tensors, "context_positions")
-        tokens = layout.context(seen, positions, segment, causal=self.causal, stream=stream)
+        # where nothing cuts it, the whole is the trunk's own context, in whichever pass it is computed
+        number = layout.UNCUT if self.sight.segments == 1 else None
+        tokens = layout.context(seen, positions, segment, causal=self.causal, stream=stream, number=number)
         return self.embed(needed(tensors, "context")), tokens
 
     def _branch(self, tensors: Mapping[str, Tensor], name: str, number: int) -> Piece:

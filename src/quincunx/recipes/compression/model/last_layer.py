@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from quincunx.nn.rows import PLAIN
 from quincunx.recipes.compression.model.parts import Part, Parts, placeholder
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def last_layer(model: PreTrainedModel) -> nn.Module | None:
 @contextmanager
 def since(layer: nn.Module, first: int, parts: Parts) -> Iterator[None]:
     """Let a layer compute the tokens from `first` on alone, by these parts; the others come out as zeros."""
+    context = None if parts.row is None else parts.row.context
+    columns = PLAIN if context is None else context.columns
 
     def narrow(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
         length = _states(positional, named).shape[1]
@@ -74,9 +77,13 @@ def since(layer: nn.Module, first: int, parts: Parts) -> Iterator[None]:
             fits = isinstance(value, Tensor) and value.ndim > 1 and value.shape[1] == length
             return value[:, first:] if fits else value
 
+        if context is not None and columns.own is not None:
+            context.columns = columns._replace(own=columns.own[first:])
         return tuple(map(cut, positional)), {name: cut(value) for name, value in named.items()} | {"parts": parts}
 
     def widen(module: nn.Module, inputs: Any, output: Any) -> Any:
+        if context is not None:
+            context.columns = columns
         if isinstance(output, tuple):
             return (widen(module, inputs, output[0]), *output[1:])
         return nn.functional.pad(output, (0, 0, first, 0))
@@ -87,6 +94,8 @@ def since(layer: nn.Module, first: int, parts: Parts) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        if context is not None:
+            context.columns = columns
 
 
 def _states(positional: tuple[Any, ...], named: dict[str, Any]) -> Tensor:

@@ -48,6 +48,8 @@ TRUNK, WHOLE = 0, 1
 trunk has it in segments."""
 SEEN_NOTHING, SEEN_COMPRESSED, SEEN_CONTEXT = 0, 1, 2
 SEES = {"nothing": SEEN_NOTHING, "compressed": SEEN_COMPRESSED, "context": SEEN_CONTEXT}
+SEGMENTS = 1 << 30
+"""Numbers of tokens from here on are those of later segments that have passes of their own."""
 TEXT, CONTEXT, SEPARATOR, SLOT, MEMORY = 0, 1, 2, 3, 4
 """Roles of tokens; MEMORY is what a read-out made of slots. Branches that see the context see the role CONTEXT."""
 
@@ -84,6 +86,8 @@ class Tokens:
     """`[B, S]` bool: false for padding, which nobody sees."""
     positions: Tensor
     """`[B, S]`: numbers from outside."""
+    numbers: Tensor
+    """`[S]`: of its own, whatever stands before it in the pass; by these its dropout is known."""
     spans: tuple[Span, ...]
     """The same streams and roles, without a look at tensors."""
 
@@ -108,6 +112,7 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
         torch.cat([part.segment.expand(rows, -1) for part in parts], 1),
         torch.cat([part.seen for part in parts], 1),
         torch.cat([part.positions for part in parts], 1),
+        torch.cat([part.numbers for part in parts]),
         tuple(spans),
     )
 
@@ -129,6 +134,7 @@ def picked(tokens: Tokens, spans: Sequence[Span]) -> Tokens:
                 tokens.segment[:, at],
                 tokens.seen[:, at],
                 tokens.positions[:, at],
+                tokens.numbers[at],
                 (alone,),
             )
         )
@@ -136,7 +142,14 @@ def picked(tokens: Tokens, spans: Sequence[Span]) -> Tokens:
 
 
 def _tokens(
-    seen: Tensor, positions: Tensor, stream: int, role: int, order: Tensor, segment: Tensor | None = None, sees: int = 0
+    seen: Tensor,
+    positions: Tensor,
+    stream: int,
+    role: int,
+    order: Tensor,
+    segment: Tensor | None = None,
+    sees: int = 0,
+    first: int = 0,
 ) -> Tokens:
     def all_of(value: int) -> Tensor:
         return torch.full_like(order, value)
@@ -149,12 +162,19 @@ def _tokens(
         all_of(0)[None] if segment is None else segment,
         seen,
         positions,
+        torch.arange(first, first + len(order), device=order.device),
         (Span(0, len(order), stream, role, sees),),
     )
 
 
 def context(
-    seen: Tensor, positions: Tensor, segment: Tensor | None = None, *, causal: bool = True, stream: int = TRUNK
+    seen: Tensor,
+    positions: Tensor,
+    segment: Tensor | None = None,
+    *,
+    causal: bool = True,
+    stream: int = TRUNK,
+    number: int | None = None,
 ) -> Tokens:
     """Return the context's tokens `[B, C]`.
 
@@ -164,33 +184,46 @@ def context(
         segment: `[B, C]` int64, where there are several: branches then do not see these tokens.
         causal: False: the tokens of a segment see one another both ways.
         stream: TRUNK, or WHOLE for the uncut copy.
+        number: Of its first token; None: by the stream.
     """
     order = torch.arange(seen.shape[1], device=seen.device)
-    return _tokens(
-        seen, positions, stream, CONTEXT if segment is None else TEXT, order if causal else order * 0, segment
-    )
+    role = CONTEXT if segment is None else TEXT
+    first = _first(stream, CONTEXT) if number is None else number
+    return _tokens(seen, positions, stream, role, order if causal else order * 0, segment, first=first)
 
 
-def separators(positions: Tensor, after: int) -> Tokens:
-    """Return one separator for each segment, at positions `[B, N]`, after a context of so many columns."""
+def separators(positions: Tensor, after: int, earlier: int = 0) -> Tokens:
+    """Return one separator for each segment, at positions `[B, N]`, after a context of so many columns.
+
+    `earlier` counts those of the segments before, where those have passes of their own.
+    """
     numbers = torch.arange(positions.shape[1], device=positions.device)
     seen = torch.ones_like(positions, dtype=torch.bool)
-    return _tokens(seen, positions, TRUNK, SEPARATOR, numbers * 0 + after, numbers[None])
+    first = _first(TRUNK, SEPARATOR) + earlier
+    return _tokens(seen, positions, TRUNK, SEPARATOR, numbers * 0 + after, numbers[None], first=first)
 
 
-def slots(positions: Tensor, segments: int, after: int, *, causal: bool = True) -> Tokens:
-    """Return the slots of all segments, at positions `[B, N * K]`, after a context of so many columns."""
+def slots(positions: Tensor, segments: int, after: int, *, causal: bool = True, earlier: int = 0) -> Tokens:
+    """Return the slots of all segments, at positions `[B, N * K]`, after a context of so many columns.
+
+    `earlier` counts those of the segments before, where those have passes of their own.
+    """
     count = positions.shape[1] // segments
     numbers = torch.arange(positions.shape[1], device=positions.device)
     seen = torch.ones_like(positions, dtype=torch.bool)
     order = after + 1 + (numbers % count if causal else numbers * 0)
-    return _tokens(seen, positions, TRUNK, SLOT, order, (numbers // max(count, 1))[None])
+    segment = (numbers // max(count, 1))[None]
+    return _tokens(seen, positions, TRUNK, SLOT, order, segment, first=_first(TRUNK, SLOT) + earlier)
 
 
-def memory(seen: Tensor, positions: Tensor) -> Tokens:
-    """Return the tokens `[B, M]` of a memory: seen by all that comes after it, each itself seeing those before."""
+def memory(seen: Tensor, positions: Tensor, *, kept: bool = False) -> Tokens:
+    """Return the tokens `[B, M]` of a memory: seen by all that comes after it, each itself seeing those before.
+
+    Where their keys and values were kept they are the slots themselves, and numbered so.
+    """
     order = torch.arange(seen.shape[1], device=seen.device)
-    return _tokens(seen, positions, TRUNK, MEMORY, order, torch.full_like(order, -1)[None])
+    first = _first(TRUNK, SLOT if kept else MEMORY)
+    return _tokens(seen, positions, TRUNK, MEMORY, order, torch.full_like(order, -1)[None], first=first)
 
 
 def branch(name: str, number: int, seen: Tensor, positions: Tensor, *, causal: bool = True) -> Tokens:
@@ -208,7 +241,17 @@ def branch(name: str, number: int, seen: Tensor, positions: Tensor, *, causal: b
         seen = torch.cat([seen.new_ones(len(seen), 1), seen], 1)
     order = torch.arange(seen.shape[1], device=seen.device)
     both_ways = not causal and kind.start is None
-    return _tokens(seen, positions, 2 + number, TEXT, order * 0 if both_ways else order, sees=SEES[kind.sees])
+    order, stream = order * 0 if both_ways else order, 2 + number
+    return _tokens(seen, positions, stream, TEXT, order, sees=SEES[kind.sees], first=_first(stream, TEXT))
+
+
+def _first(stream: int, role: int) -> int:
+    """Return the number of the first token of a stream and role: a million are between them."""
+    return (stream * 8 + role) << 20
+
+
+UNCUT = _first(TRUNK, CONTEXT)
+"""Number of the first token of a context that no segments cut."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ the kernel is told so and skips half. The values are those of the mask. B batch,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from quincunx.nn.pretrained import packed
+from quincunx.nn.rows import PLAIN, Columns, RowAware
 from quincunx.recipes.compression.model.layout import (
     CONTEXT,
     MEMORY,
@@ -47,6 +49,8 @@ class Part:
     """From, to: among all keys, those kept from before first; queries are the last of them."""
     mask: Tensor | None
     """`[1 or B, 1 or H, q, s]`; None: each query sees the keys up to itself."""
+    columns: Columns = PLAIN
+    """Numbers of the queries and of the keys."""
 
 
 @dataclass
@@ -54,12 +58,19 @@ class Parts:
     """All parts of a pass, in the order of their queries."""
 
     every: list[Part]
+    row: RowAware | None = None
+    """Knows the rows at hand, which are told how queries and keys are numbered."""
     calls: int = field(default=0, compare=False)
     """How often attention was computed by parts: tells whether a model hands them on."""
 
 
 def split(
-    tokens: Tokens, first: int, sight: Sight, dtype: torch.dtype, bias: Callable[[Tokens, int], Tensor] | None
+    tokens: Tokens,
+    first: int,
+    sight: Sight,
+    dtype: torch.dtype,
+    bias: Callable[[Tokens, int], Tensor] | None,
+    row: RowAware | None = None,
 ) -> Parts:
     """Return the parts of a pass.
 
@@ -69,6 +80,7 @@ def split(
         sight: As in `masks.opened`.
         dtype: Of masks.
         bias: Returns what is added to scores `[B, H, q, s]`, of tokens and the number of those that are no queries.
+        row: See `Parts`.
     """
     computed = [span for span in tokens.spans if span.start >= first]
     every: list[Part] = []
@@ -80,8 +92,9 @@ def split(
         found = opened(chosen, sight, before)
         mask = None if bias is None and _causal(found) else additive(found, dtype, bias and bias(chosen, before))
         runs = _merged([*keys, *own])
-        every.append(Part((own[0].start - first, own[-1].stop - first), runs, mask))
-    return Parts(every)
+        columns = Columns(chosen.numbers[before:], chosen.numbers)
+        every.append(Part((own[0].start - first, own[-1].stop - first), runs, mask, columns))
+    return Parts(every, row)
 
 
 def use(model: PreTrainedModel) -> bool:
@@ -132,10 +145,11 @@ def attention(
     wanted = [part.keys for part in parts.every]
     queries = taken(query, [(part.queries,) for part in parts.every])
     inputs = zip(parts.every, queries, taken(key, wanted), taken(value, wanted), strict=True)
-    found = [
-        packed.attention(module, q, k, v, part.mask if part.mask is None else part.mask.to(q), **options)[0]
-        for part, q, k, v in inputs
-    ]
+    found: list[Tensor] = []
+    for part, q, k, v in inputs:
+        mask = part.mask if part.mask is None else part.mask.to(q)
+        with nullcontext() if parts.row is None else parts.row.numbering(part.columns):
+            found.append(packed.attention(module, q, k, v, mask, **options)[0])
     return torch.cat(found, 1) if len(found) > 1 else found[0], None
 
 

@@ -57,8 +57,8 @@ def _segment(
     if settings.readout != "mean_pool":
         if model.new.separator is not None:
             at = needed(tensors, "separator_positions")[:, number : number + 1]
-            pieces.append((model.new.separators(1, len(slots)), layout.separators(at, len(context[1]))))
-        tokens = layout.slots(slots, 1, len(context[1]), causal=model.causal)
+            pieces.append((model.new.separators(1, len(slots)), layout.separators(at, len(context[1]), number)))
+        tokens = layout.slots(slots, 1, len(context[1]), causal=model.causal, earlier=own.start)
         pieces.append((model.new.first_slots(count, 1, len(slots)), tokens))
     sight = Sight(settings.mutual)
     nothing = slots[:, :0]  # what follows is known to the whole alone
@@ -110,7 +110,9 @@ def _context(model: Compressor, tensors: Mapping[str, Tensor], number: int | Non
         order = torch.argsort(own, dim=1, descending=True, stable=True)[:, :longest]
         words, positions = words.gather(1, order), positions.gather(1, order)
         seen = torch.arange(longest, device=words.device) < lengths
-    return model.embed(words), layout.context(seen, positions, causal=model.causal)
+    # numbered apart from other segments', whose tokens are moved together too
+    first = None if not number else layout.SEGMENTS + (number << 20)
+    return model.embed(words), layout.context(seen, positions, causal=model.causal, number=first)
 
 
 def _following(tensors: Mapping[str, Tensor], whole: Compressed) -> Tensor:

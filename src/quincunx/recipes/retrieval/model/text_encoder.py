@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from quincunx.errors import DataError, UsageError
 from quincunx.nn.dropout import CounterDropout
 from quincunx.nn.encoder import initialise_linear
+from quincunx.nn.foreign import recomputing
 from quincunx.nn.pooling import AttentionPool, cls_pool, last_pool, mean_pool
-from quincunx.nn.pretrained.dropout import recomputing
 from quincunx.nn.pretrained.facts import is_causal, padding_id, position_limit
 from quincunx.nn.pretrained.packed import Packed, packs, run_packed
 

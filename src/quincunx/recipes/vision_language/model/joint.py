@@ -13,6 +13,7 @@ B examples, S words, V visual tokens, L = S + V, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,10 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quincunx.errors import DataError, UsageError
+from quincunx.nn.rows import Columns, RowAware
 from quincunx.recipes.vision_language.model.rows import Rows
 
 FAMILIES: Mapping[str, str] = {"t5": "t5", "mt5": "t5", "bart": "bart", "mbart": "bart", "plbart": "bart"}
 """Architecture -> whose encoder it has; the others are left as they are."""
+FIRST_VISUAL = 1 << 20
+"""Number of the first visual token's column; more words than that there are never."""
 COUNT = "quincunx_visual_tokens"
 """What T5's layers are told the number of visual tokens as; not called anything that a library may know."""
 
@@ -57,6 +61,9 @@ class Encoded:
     """`[B, L, D]`; longer where a soft prompt stands before the words."""
     mask: Tensor
     """`[B, L]`, 1 where there is a token."""
+    columns: Tensor | None = None
+    """Numbers of the columns `[L]`, words and visual tokens each from a number of their own, since padding stands
+    between them; None: 0, 1, 2 and so on."""
 
 
 class Boundary:
@@ -131,12 +138,13 @@ class JointEncoder:
     Args:
         backbone: A Hugging Face encoder-decoder, before adapters are put into it; changed in place.
         options: What is made of visual tokens.
+        rows: Knows the rows at hand, which are told how columns are numbered; unset: nobody is told.
 
     Raises:
         UsageError: The backbone is no encoder-decoder, was prepared before, or has no use for an option.
     """
 
-    def __init__(self, backbone: Any, options: JointOptions | None = None) -> None:
+    def __init__(self, backbone: Any, options: JointOptions | None = None, rows: RowAware | None = None) -> None:
         options = options or JointOptions()
         config = getattr(backbone, "config", None)
         if not getattr(config, "is_encoder_decoder", False):
@@ -148,6 +156,7 @@ class JointEncoder:
         self.options = options
         self.notes: tuple[str, ...] = ()
         self._backbone = backbone
+        self._rows = rows
         self._boundary = Boundary()
         self._check(kind)
         encoder: Any = backbone.get_encoder()
@@ -199,18 +208,23 @@ class JointEncoder:
         words: Tensor = encoder.get_input_embeddings()(input_ids)
         tokens = torch.cat([words, visual.features.to(words.dtype)], 1)
         mask = torch.cat([mask, visual.mask.to(mask.dtype)], 1)
-        places = (torch.arange(tokens.shape[1], device=tokens.device) >= input_ids.shape[1])[None]
+        numbers = torch.arange(tokens.shape[1], device=tokens.device)
+        places = (numbers >= input_ids.shape[1])[None]
+        columns = None
         if self.packs:
             order = (mask == 0).to(torch.uint8).argsort(dim=1, stable=True)
             tokens = tokens.gather(1, order[..., None].expand_as(tokens))
             mask, places = mask.gather(1, order), places.expand_as(order).gather(1, order)
+        else:
+            columns = torch.where(places[0], numbers - input_ids.shape[1] + FIRST_VISUAL, numbers)
         told = {COUNT: count} if self.family == "t5" and self.options.bias == "zero" else {}
         self._boundary.visual, self._boundary.places = count, places
         try:
-            states = encoder(inputs_embeds=tokens, attention_mask=mask, **told).last_hidden_state
+            with nullcontext() if self._rows is None else self._rows.numbering(Columns(columns)):
+                states = encoder(inputs_embeds=tokens, attention_mask=mask, **told).last_hidden_state
         finally:
             self._boundary.visual, self._boundary.places = 0, None
-        return Encoded(states, mask)
+        return Encoded(states, mask, columns)
 
     def _check(self, kind: str) -> None:
         """Refuse options that mean nothing in this backbone."""

@@ -7,6 +7,7 @@ D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from quincunx.errors import UsageError
 from quincunx.nn.examples import ExampleAware
 from quincunx.nn.routing import TaskRouted
+from quincunx.nn.rows import Columns, RowAware
 from quincunx.recipes.vision_language.model.downsample import Downsample
 from quincunx.recipes.vision_language.model.joint import Encoded, JointEncoder, JointOptions
 from quincunx.recipes.vision_language.model.rows import Rows, make_rows
@@ -65,7 +67,9 @@ class VisionLanguageModel(Teller):
         self.visual_embedding = visual
         self.downsample = downsample
         self.vision_tower = vision
-        self.joint = JointEncoder(backbone, joint)
+        self.row = RowAware()
+        """Knows the rows at hand."""
+        self.joint = JointEncoder(backbone, joint, self.row)
 
     @property
     def config(self) -> Any:
@@ -127,7 +131,8 @@ class VisionLanguageModel(Teller):
             )  # fmt: skip
         given = decoder_input_ids if labels is None else self.shift(labels)
         # the decoder needs no mask for this, for nothing that counts looks at padding behind it
-        with self.telling(None if labels is None else labels != -100):
+        columns = Columns(memory=encoded.columns)
+        with self.telling(None if labels is None else labels != -100), self.row.numbering(columns):
             found: Any = self.language_model(
                 encoder_outputs=_outputs(encoded.states),
                 attention_mask=encoded.mask,
@@ -244,7 +249,8 @@ class VisionLanguageModel(Teller):
         # what is no picture is not shown, for a batch norm would count it; but adapters that know whose task or example
         # a row is find that by an equal number of rows for each example
         whole = any(isinstance(module, TaskRouted | ExampleAware) for module in self.vision_tower.modules())
-        seen: Tensor = self.vision_tower(pixels.flatten(0, 1) if whole else pixels[exists])
+        with self._pictures(torch.ones_like(exists) if whole else exists):
+            seen: Tensor = self.vision_tower(pixels.flatten(0, 1) if whole else pixels[exists])
         if seen.ndim != 3:
             raise UsageError(f"the image encoder must give [pictures, rows, width], found {list(seen.shape)}")
         count = seen.shape[1]
@@ -260,6 +266,13 @@ class VisionLanguageModel(Teller):
             image_ids=number.flatten(1),
             object_ids=place.flatten(1),
         )
+
+    def _pictures(self, shown: Tensor) -> AbstractContextManager[None]:
+        """Say for a while that rows are pictures, of which `shown [B, I]` are."""
+        context = self.row.context
+        if context is None or not self.training:
+            return nullcontext()
+        return context.members(*shown.nonzero(as_tuple=True))
 
 
 def _outputs(states: Tensor) -> Any:
