@@ -142,6 +142,7 @@ def test_a_sweep_takes_its_own_settings_too(cli: Cli, tiny_file: Path, work: Pat
             r"usage: quincunx check[\s\S]*unrecognized arguments: --RefCOCO_GTT; did you ",
         ),
         ("check {config} --batch-size 3", r"unrecognized arguments: --batch-size; did you mean --batch_size\?"),
+        ("search found --run run --k 3", r"unrecognized arguments: --k; did you mean -k\?"),
         ("check {config} --stric", r"unrecognized arguments: --stric; did you mean --strict\?"),
         ("check {config} --no-such-thing 3 --lr 1", r"unrecognized arguments: --no-such-thing\n"),
         ("check {config} -lr 3", "unrecognized arguments: -lr"),

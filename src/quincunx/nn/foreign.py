@@ -61,7 +61,7 @@ def _adopt(module: nn.Module, owner: nn.Module | None, done: set[nn.Module], com
     compiled = compiled or getattr(module, "_compiled_call_impl", None) is not None
     owner = owner if owner is not None and isinstance(module, nn.ModuleDict | nn.ModuleList) else module
     for child in [*module.children()]:
-        if type(child) is nn.Dropout and child.p > 0:
+        if type(child) is nn.Dropout and 0 < child.p < 1:
             AdoptedDropout.take(child, None if compiled else _place(owner))
         else:
             _adopt(child, owner, done, compiled)

@@ -78,8 +78,14 @@ def refusal(unknown: Sequence[str], usage: str, known: Collection[str]) -> str:
     text = f"unrecognized arguments: {' '.join(unknown)}"
     options = [option.removeprefix("--") for option in re.findall(r"--[A-Za-z][\w-]*", usage)]
     names = [word.removeprefix("--").partition("=")[0] for word in unknown if word.startswith("--")]
-    near = [found[0] for name in names if (found := closest(name, [*options, *sorted(known)]))]
-    return f"{text}; did you mean {' '.join(f'--{name}' for name in dict.fromkeys(near))}?" if near else text
+    short = set(re.findall(r"(?<![\w-])-([A-Za-z])\b", usage))
+    near: list[str] = []
+    for name in names:
+        if name in short:
+            near.append(f"-{name}")
+        elif found := closest(name, [*options, *sorted(known)]):
+            near.append(f"--{found[0]}")
+    return f"{text}; did you mean {' '.join(dict.fromkeys(near))}?" if near else text
 
 
 def _is_value(word: str) -> bool:
