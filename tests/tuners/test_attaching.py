@@ -22,7 +22,8 @@ from quincunx.engine.objective import Objective
 from quincunx.engine.optim import trainable
 from quincunx.errors import CheckpointError, MissingExtra, UsageError
 from quincunx.tuners import Attached, attach, check_peft
-from quincunx.tuners.attaching import PROMPTS, UNSUITED
+from quincunx.tuners.attaching import PROMPTS
+from quincunx.tuners.peft_limits import UNSUITED
 from tiny_models import MODELS
 
 transformers = pytest.importorskip("transformers", reason="needs transformers")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bart_base import NORMS, added, bart_base, percent
-from quincunx.tuners.attaching import UNSUITED
 from quincunx.tuners.methods import METHODS
+from quincunx.tuners.peft_limits import UNSUITED
 from quincunx.tuners.residual import ResidualConfig
 from quincunx.tuners.sites import TAILS
 from quincunx.tuners.trainable import WORDS

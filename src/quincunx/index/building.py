@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from quincunx.errors import DataError, RunError, UsageError
 from quincunx.index.folder import describe, locked, new_folder, read_manifest, write_manifest
 from quincunx.index.indexed import Index, mapped
-from quincunx.index.kinds import BLOCK, check_available, make
-from quincunx.index.options import KINDS, resolve
+from quincunx.index.kinds import check_available, make
+from quincunx.index.options import BLOCK, KINDS, resolve
 from quincunx.runs import to_json, write_atomically
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quincunx.errors import RunError, UsageError
-from quincunx.index.kinds import BLOCK, Settings
+from quincunx.index.options import BLOCK, Settings
 
 METRIC = faiss.METRIC_INNER_PRODUCT
 PER_LIST = 64

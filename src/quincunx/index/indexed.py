@@ -19,8 +19,8 @@ from torch import Tensor
 from quincunx.errors import DataError, RunError, UsageError
 from quincunx.index.exact import NOTHING, Found, search_by
 from quincunx.index.folder import check_hash, read_manifest
-from quincunx.index.kinds import Searcher, Settings, read
-from quincunx.index.options import KINDS, resolve_search
+from quincunx.index.kinds import Searcher, read
+from quincunx.index.options import KINDS, Settings, resolve_search
 from quincunx.index.scored import best_of, inner, sorted_best
 from quincunx.index.store import misfits
 from quincunx.nn.attention.parts import without_autocast

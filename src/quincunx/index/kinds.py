@@ -6,7 +6,6 @@ for all of them (`indexed.py`). N vectors, Q queries, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from quincunx.errors import MissingExtra, RunError
 from quincunx.index.exact import search
-from quincunx.index.options import KINDS
+from quincunx.index.options import BLOCK, KINDS, Settings
 from quincunx.index.quantized import Quantized
-
-Settings = Mapping[str, int]
-BLOCK = 1 << 14
-"""Vectors gone through at a time."""
 
 
 class Searcher(Protocol):

@@ -8,6 +8,11 @@ from typing import Any
 
 from quincunx.errors import UsageError
 
+Settings = Mapping[str, int]
+"""Options by name."""
+BLOCK = 1 << 14
+"""Vectors gone through at a time."""
+
 
 @dataclass(frozen=True)
 class Option:

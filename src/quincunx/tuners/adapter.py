@@ -1,7 +1,7 @@
 """Putting trained parts round the modules of a frozen model, without the library peft.
 
 A part is called in a module's place with that module to call: it may look at arguments and output, and change either.
-`peft_plugin.py` does the same inside peft's own classes.
+`peft_tuner.py` does the same inside peft's own classes.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 from quincunx.config.suggest import closest
 from quincunx.errors import MissingExtra
+from quincunx.tuners.peft_limits import OURS, REFUSED, UNSUITED
 from quincunx.tuners.single import SINGLE
 
 _BEFORE = "it stands before the text, in peft's own wrapper round the model: take prompts or prefix of this package"
@@ -85,9 +86,6 @@ def check(part: TheirPart) -> None:
         ValueError: There is no such method, it is no part, or it has no such option.
         MissingExtra: peft is not installed.
     """
-    # that file is made of this package's methods, this one's among them
-    from quincunx.tuners.attaching import OURS, REFUSED, UNSUITED
-
     configs, here, method = config_classes(), part.here, part.method
     if method not in configs:
         suited = [name for name in configs if name not in UNSUITED and name not in REFUSED_METHODS]

@@ -22,7 +22,7 @@ from quincunx.tuners.adapter import Placement
 from quincunx.tuners.composite.model import place_own
 from quincunx.tuners.composite.standing import holds, is_layer, take_away, taken_out, undone
 from quincunx.tuners.composite.theirs import LASTING, UNMERGED, TheirPart
-from quincunx.tuners.peft_plugin import PeftSite, Tuner, alone, sites_of
+from quincunx.tuners.peft_tuner import PeftSite, Tuner, alone, sites_of
 from quincunx.tuners.sites import plain
 
 REFUSALS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, AssertionError)
