@@ -1,4 +1,4 @@
-"""What is used of peft beside its documented calls: when one fails, `peft_plugin.py` or `peft_tuner.py` is to change."""
+"""What is used of peft beside its documented calls; when one fails, `peft_plugin.py` or `peft_tuner.py` changes."""
 
 from __future__ import annotations
 
