@@ -8,7 +8,8 @@ interval over held-out documents. First 4 tokens into one, then ratios of 2 to 3
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/compression_gap.py
 
 About 7 minutes a run on one thread of its own, 12 runs; runs that are finished are not repeated. Several processes:
-`--part 1/2` and `--part 2/2`, then once without --part for the tables. All take the same number of updates.
+`--part 1/2` and `--part 2/2`, then once without --part for the tables. All take the same number of updates. With
+`--controls 1 --readouts` the yardsticks are trained as much as what is measured by them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from measure import machine, table
 NAME = "compression-gap"
 SEEDS = (1, 2, 3)
 UPDATES = 1200
+CONTROLS = 0.5
+"""Weight of each control in the loss, where the compressed text has 1."""
 CONTEXT, TEXT, FIRST = 64, 16, 8
 RATIO, RATIOS = 4, (2, 4, 8, 16, 32)
 READOUTS = ("kv", "tokens", "mean_pool")
@@ -42,6 +45,7 @@ class Experiment:
 
     folder: Path
     updates: int
+    controls: float
 
     def config(self) -> Mapping[str, Any]:
         """Return what all runs share."""
@@ -51,7 +55,7 @@ class Experiment:
                      "dev_share": 0.02},
             "tokenizer": {"kind": "bpe", "vocabulary": 1024},
             "model": {"build": {"num_layers": 2, "width": 128, "num_heads": 4}},
-            "objective": {"forward": 1, "without": 0.5, "full": 0.5},
+            "objective": {"forward": 1, "without": self.controls, "full": self.controls},
             "update": {"batch_size": 32},
             "budget": {"updates": self.updates},
             "optimizer": {"learning_rate": 2e-3},
@@ -135,10 +139,15 @@ def main() -> None:
     add_options(parser, NAME, pilot=False)
     parser.add_argument("--readouts", nargs="*", choices=READOUTS, default=list(READOUTS), help="of the second table")
     parser.add_argument("--updates", type=int, default=UPDATES, help=f"of each run; default: {UPDATES}")
+    parser.add_argument(
+        "--controls", type=float, default=CONTROLS, help=f"weight of each control in the loss; default: {CONTROLS}"
+    )
     chosen = parser.parse_args()
     needs(transformers="quincunx[transformers]")
     folder = NAME if chosen.updates == UPDATES else f"{NAME}-{chosen.updates}"
-    experiment, seeds = Experiment(chosen.out / folder, chosen.updates), chosen.seeds or SEEDS
+    folder += "" if chosen.controls == CONTROLS else f"-controls-{chosen.controls:g}"
+    experiment = Experiment(chosen.out / folder, chosen.updates, chosen.controls)
+    seeds = chosen.seeds or SEEDS
     single = [experiment.one(seed) for seed in seeds]
     wanted = [*single, *(experiment.several(readout, seed) for seed in seeds for readout in chosen.readouts)]
     train_all(experiment.config(), wanted, chosen.part)
