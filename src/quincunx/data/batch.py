@@ -30,6 +30,9 @@ class Batch:
     extents: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Of tensors `[B, S, ...]` that are padded to a length of their own, by name: `[B]` int64 on the CPU, how many
     columns each row needs."""
+    parts: Tensor | None = None
+    """`[B, P]` int64 on the CPU: what lengths are made of, where an example has parts that are padded apart from one
+    another; None: it is one sequence."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,7 +53,8 @@ class Batch:
             trimmed = name in extents or name in self.padded
             tensors[name] = chosen[:, :columns] if trimmed and columns is not None else chosen
         ids = [self.ids[i] for i in index.tolist()]
-        return Batch(tensors, self.rows[index.to(self.rows.device)], ids, lengths, self.padded, extents)
+        parts = None if self.parts is None else self.parts[index]
+        return Batch(tensors, self.rows[index.to(self.rows.device)], ids, lengths, self.padded, extents, parts)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on a device; lengths stay on the CPU, where chunks are cut."""
@@ -58,7 +62,7 @@ class Batch:
             return self
         tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
         rows = self.rows.to(device, non_blocking=True)
-        return Batch(tensors, rows, self.ids, self.lengths, self.padded, self.extents)
+        return Batch(tensors, rows, self.ids, self.lengths, self.padded, self.extents, self.parts)
 
 
 def pad(sequences: Sequence[Tensor], value: int | float = 0) -> Tensor:

@@ -27,7 +27,12 @@ def overhead(device: torch.device) -> int:
 
 
 def cut(
-    count: int, lengths: Tensor | None, samples: int | None, tokens: int | None, each: int | None = OVERHEAD["cpu"]
+    count: int,
+    lengths: Tensor | None,
+    samples: int | None,
+    tokens: int | None,
+    each: int | None = OVERHEAD["cpu"],
+    parts: Tensor | None = None,
 ) -> list[Tensor] | None:
     """Return the positions that form each chunk, or None when the whole batch is one chunk as it stands.
 
@@ -36,6 +41,9 @@ def cut(
     all such cuts it is the one with the least tokens, padding and `each` for every chunk counted. `each` None says that
     padding is not computed: then there are as few chunks as their own tokens allow, of any lengths. An example longer
     than `tokens` is a chunk by itself. `lengths [count]`.
+
+    Where an example has parts that are padded apart, `parts [count, P]`, a chunk's longest is the sum of the longest of
+    each; cuts are looked for among examples in the order of their lengths, and of each part.
     """
     limit = count if samples is None else min(samples, count)
     if tokens is None or lengths is None:
@@ -46,8 +54,16 @@ def cut(
         order = torch.arange(count) if lengths is None else torch.argsort(lengths, stable=True)
         return [torch.sort(chunk).values for chunk in torch.tensor_split(order, -(-count // limit))]
     order = torch.argsort(lengths, stable=True)
-    sizes = lengths[order].numpy()
-    bounds = fewest(sizes, limit, tokens) if each is None else cheapest(sizes, limit, tokens, each)
+    if each is None:
+        bounds = fewest(lengths[order].numpy(), limit, tokens)
+    elif parts is None:
+        bounds = cheapest(lengths[order].numpy(), limit, tokens, each)
+    else:
+        # by length within equal parts
+        orders = [order, *(order[torch.argsort(part[order], stable=True)] for part in parts.unbind(1))]
+        found = [cheapest_of_parts(parts[one].numpy(), limit, tokens, each) for one in orders]
+        cost, bounds = min(found, key=lambda one: one[0])
+        order = orders[[one[0] for one in found].index(cost)]
     if len(bounds) == 2:
         return None
     return [torch.sort(order[start:end]).values for start, end in pairwise(bounds)]
@@ -69,10 +85,37 @@ def cheapest(sizes: np.ndarray, samples: int, tokens: int, each: int) -> list[in
         costs = cost[starts] + (end - starts) * longest + each
         best = int(costs.argmin())
         cost[end], came[end] = costs[best], starts[best]
-    bounds = [len(sizes)]
+    return _bounds(came)
+
+
+def cheapest_of_parts(sizes: np.ndarray, samples: int, tokens: int, each: int) -> tuple[int, list[int]]:
+    """Return what the cheapest cut of sizes `[n, P]` costs, and where it cuts them; as `cheapest`, in the order given.
+
+    A chunk's longest is the sum of the longest of each part.
+    """
+    sizes = sizes.astype(np.int64)
+    cost = np.zeros(len(sizes) + 1, np.int64)
+    came = np.zeros(len(sizes) + 1, np.int64)
+    for end in range(1, len(sizes) + 1):
+        own = max(1, int(sizes[end - 1].sum()))
+        most = max(1, min(samples, tokens // own, end))
+        # of chunks from here backwards: one example, two ...
+        longest = np.maximum(np.maximum.accumulate(sizes[end - most : end][::-1], 0).sum(1), 1)
+        costs = np.arange(1, most + 1) * longest
+        costs = costs[: max(1, int(np.searchsorted(costs, tokens, side="right")))]
+        starts = np.arange(end - 1, end - 1 - len(costs), -1)
+        totals = cost[starts] + costs + each
+        best = int(totals.argmin())
+        cost[end], came[end] = totals[best], starts[best]
+    return int(cost[-1]), _bounds(came)
+
+
+def _bounds(came: np.ndarray) -> list[int]:
+    """Return where a cut begins and ends, from where the last chunk of every beginning does."""
+    bounds = [len(came) - 1]
     while bounds[-1] > 0:
         bounds.append(int(came[bounds[-1]]))
-    return bounds[::-1] if len(sizes) else [0, 0]
+    return bounds[::-1] if len(came) > 1 else [0, 0]
 
 
 def fewest(sizes: np.ndarray, samples: int, tokens: int) -> list[int]:

@@ -125,7 +125,7 @@ class Step:
         """Return the positions of each chunk of this rank's rows, None when they are one chunk as they stand."""
         plan, device = self.plan, self.runtime.device
         each = overhead(device) if self.objective.pads(self.model, device) else None
-        chunks = cut(len(batch), batch.lengths, plan.chunk_samples, plan.chunk_tokens, each)
+        chunks = cut(len(batch), batch.lengths, plan.chunk_samples, plan.chunk_tokens, each, batch.parts)
         if self._batch_norms:
             self._refuse_partial_statistics(chunked=chunks is not None)
         return chunks

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from quincunx.errors import UsageError
 
@@ -20,9 +21,40 @@ class TaskContext:
     """The tasks of the examples at hand; one object shared by all task-routed modules of a model."""
 
     def __init__(self) -> None:
-        self.tasks: Tensor | None = None
+        self._tasks: Tensor | None = None
+        self._runs: tuple[tuple[int, int], ...] | None = None
         self.names: tuple[str, ...] = ()
         """What tasks are called, by number; empty where they have numbers only."""
+
+    @property
+    def tasks(self) -> Tensor | None:
+        """The task of each example `[C]`; None: nothing is known."""
+        return self._tasks
+
+    @tasks.setter
+    def tasks(self, tasks: Tensor | None) -> None:
+        self._tasks, self._runs = tasks, None
+
+    def runs(self, batch: int) -> tuple[tuple[int, int], ...]:
+        """Return how many of `batch` rows in a row are of which task: (rows, task), in their order.
+
+        Looked at once for tasks that were set, since that waits for their device.
+
+        Raises:
+            UsageError: As `current`.
+        """
+        tasks = self.current(batch, torch.device("cpu") if self.tasks is None else self.tasks.device)
+        assert self.tasks is not None
+        if self._runs is None:
+            found: list[list[int]] = []
+            for task in self.tasks.tolist():
+                if found and found[-1][1] == task:
+                    found[-1][0] += 1
+                else:
+                    found.append([1, task])
+            self._runs = tuple((rows, task) for rows, task in found)
+        times = len(tasks) // len(self.tasks)
+        return self._runs if times == 1 else tuple((rows * times, task) for rows, task in self._runs)
 
     def set(self, tasks: Tensor | Sequence[int | str] | None) -> None:
         """Say which task each example of the next passes belongs to: `[C]`, numbers or names; None: nothing is known.
@@ -53,7 +85,7 @@ class TaskContext:
         if count == 0 or batch % count:
             raise UsageError(f"tasks were set for {count} examples, a module got {batch} rows: set them anew")
         if self.tasks.device != device:
-            self.tasks = self.tasks.to(device)
+            self._tasks = self.tasks.to(device)  # the same, so that what is known of them stays
         return self.tasks if batch == count else self.tasks.repeat_interleave(batch // count)
 
     def _number(self, task: int | str) -> int:
@@ -76,6 +108,19 @@ class TaskRouted(nn.Module):
         if self.context is None:
             raise UsageError("this module has weights for each task: call attach_tasks(model) once before it is used")
         return self.context.current(len(x), x.device)
+
+    def runs(self, x: Tensor, most: int) -> tuple[tuple[int, int], ...] | None:
+        """Return how many rows of `x [B, ...]` in a row are of which task, (rows, task) in their order.
+
+        None where there are more than `most` such runs, or the tasks' values are not to be looked at.
+        """
+        context = self.context
+        if context is None or context.tasks is None or torch.compiler.is_compiling():
+            return None
+        if isinstance(context.tasks, FakeTensor) or isinstance(x, FakeTensor):
+            return None
+        found = context.runs(len(x))
+        return found if len(found) <= most else None
 
 
 def attach_tasks(*models: nn.Module, names: Sequence[str] = ()) -> TaskContext | None:

@@ -5,6 +5,8 @@ B examples, S positions, I input width, O output width, T tasks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +30,27 @@ def task_linear(x: Tensor, weight: Tensor, bias: Tensor | None, tasks: Tensor) -
     own = weight[tasks].transpose(1, 2)
     found = torch.bmm(flat, own) if bias is None else torch.baddbmm(bias[tasks].unsqueeze(1).to(flat.dtype), flat, own)
     return found.view(*x.shape[:-1], weight.shape[1])
+
+
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, runs: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the same where the rows of a task stand together, each run of them by one product.
+
+    No task's weights are copied for its rows, and their gradients are not added up row by row.
+
+    Args:
+        x: `[B, ..., I]`.
+        weight: `[T, O, I]`.
+        bias: `[T, O]`, or None.
+        runs: (rows, task), one after another.
+
+    Returns:
+        `[B, ..., O]`.
+    """
+    weights = weight.unbind()
+    biases = [None] * len(weights) if bias is None else bias.unbind()
+    parts = x.split([rows for rows, _ in runs])
+    found = [functional.linear(part, weights[task], biases[task]) for part, (_, task) in zip(parts, runs, strict=True)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 class TaskLinear(TaskRouted):
@@ -55,4 +78,7 @@ class TaskLinear(TaskRouted):
         """Return `[B, ..., O]` for `x [B, ..., I]`."""
         if self.weight.ndim == 2:
             return functional.linear(x, self.weight, self.bias)
+        runs = self.runs(x, len(self.weight))
+        if runs:
+            return grouped_linear(x, self.weight, self.bias, runs)
         return task_linear(x, self.weight, self.bias, self.tasks(x))

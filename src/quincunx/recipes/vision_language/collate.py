@@ -110,7 +110,11 @@ class Asking:
     judges: bool = False
 
     def __call__(self, examples: Sequence[Item], ids: Sequence[int], rows: Sequence[int], seed: int) -> Batch:
-        """Return a batch of rows."""
+        """Return a batch of rows; in training those of a task stand together, so that its weights read them at once."""
+        if self.training:
+            order = sorted(range(len(examples)), key=lambda place: examples[place].number)
+            examples, ids = [examples[place] for place in order], [ids[place] for place in order]
+            rows = [rows[place] for place in order]
         asked: list[Asked] = []
         seen: list[dict[str, Tensor]] = []
         for item, row in zip(examples, rows, strict=True):
@@ -136,14 +140,15 @@ class Asking:
         tensors |= self._further(examples, asked)
         words, said = torch.tensor([len(ids) for ids in sources]), torch.tensor([len(ids) for ids in targets])
         extents = {"input_ids": words, "attention_mask": words, "labels": said}
-        lengths = words + said
+        parts = [words, said]
         if seen:
             counts = torch.tensor([len(one["visual_mask"]) for one in seen])
             for name in seen[0]:
                 tensors[name] = pad([one[name] for one in seen])
                 extents[name] = counts
-            lengths = lengths + counts
-        return Batch(tensors, torch.as_tensor(list(rows)), list(ids), lengths, extents=extents)
+            parts.append(counts)
+        sizes = torch.stack(parts, 1)
+        return Batch(tensors, torch.as_tensor(list(rows)), list(ids), sizes.sum(1), extents=extents, parts=sizes)
 
     def _further(self, examples: Sequence[Item], asked: Sequence[Asked]) -> dict[str, Tensor]:
         """Return what heads and measures of training need: `scores [B, A]`, `points [B]`, `choices [B, C]`."""
