@@ -61,9 +61,8 @@ def cut(
     else:
         # by length within equal parts
         orders = [order, *(order[torch.argsort(part[order], stable=True)] for part in parts.unbind(1))]
-        found = [cheapest_of_parts(parts[one].numpy(), limit, tokens, each) for one in orders]
-        cost, bounds = min(found, key=lambda one: one[0])
-        order = orders[[one[0] for one in found].index(cost)]
+        found = [(*cheapest_of_parts(parts[one].numpy(), limit, tokens, each), one) for one in orders]
+        _, bounds, order = min(found, key=lambda one: one[0])
     if len(bounds) == 2:
         return None
     return [torch.sort(order[start:end]).values for start, end in pairwise(bounds)]
