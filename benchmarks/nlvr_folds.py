@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments import Wanted, add_options, evaluation, measured, needs, require, train_all
+from experiments import Values, Wanted, add_options, averaged, evaluation, measured, needs, require, train_all
 from measure import machine, table
 from nlvr_world import BOX, STRIDE, Scene, drawn, made, picture_of, questions, rows_of, said, scene_of, variants
 from numpy.typing import NDArray
 from PIL import Image
 
+from quincunx.metrics.record import Evaluation
 from quincunx.recipes.vision_language.data.features import write_features
 from quincunx.recipes.vision_language.data.folder import write_collection
 from quincunx.recipes.vision_language.data.record import Answer, Example, Picture, Region
@@ -44,8 +45,10 @@ SENTENCES = 16_000
 OBJECTS, PIXELS = "objects", "pixels"
 CROP, GEOMETRY = 64, 12
 WIDTHS = {OBJECTS: 9 + GEOMETRY, PIXELS: CROP + GEOMETRY}
-EPOCHS, LATER = 5, 3
+EPOCHS, LATER = 5, 9
 """Over the grammar's questions; then over questions and statements, three and four for each of its sentences."""
+SEEDS = (1, 2, 3)
+"""Of what is learnt from real statements; what is learnt before is learnt once."""
 LEAST = 12
 """Pixels of an area that counts as a region."""
 
@@ -169,6 +172,8 @@ class Experiment:
     folder: Path
     kind: str
     sentences: int
+    later: int
+    seeds: Sequence[int]
 
     def config(self, data: Path, tasks: Sequence[str], epochs: int) -> dict[str, Any]:
         """Return what all runs share."""
@@ -214,33 +219,43 @@ class Experiment:
             splits = {split: invented(seed, *counts) for seed, (split, counts) in enumerate(parts.items())}
             collection(world, self.kind, splits)
             train_all(self.config(world, ("gqa",), EPOCHS), [self.questions])
-            train_all(self.config(world, ("gqa", "nlvr"), LATER), [self.first])
+            train_all(self.config(world, ("gqa", "nlvr"), self.later), [self.first])
 
-    def fold(self, number: int) -> Wanted:
+    def fold(self, number: int, seed: int) -> Wanted:
         """Return the run of a fold."""
-        changes = ["optimizer.learning_rate=2e-4", *after(self.first)]
-        return Wanted(self.folder / self.kind / f"fold-{number}", changes)
+        changes = [f"seed={seed}", "optimizer.learning_rate=2e-4", *after(self.first)]
+        return Wanted(self.folder / self.kind / f"fold-{number}-{seed}", changes)
+
+    @property
+    def folds(self) -> list[Wanted]:
+        """The runs of all folds and seeds."""
+        return [self.fold(number, seed) for seed in self.seeds for number in range(FOLDS)]
 
     def train_fold(self, number: int, asked: Sequence[Asked]) -> None:
-        """Train on the other folds and answer this one."""
+        """Train on the other folds, with every seed, and answer this one."""
         folds = fold_of(asked)
         rest = [one for one in asked if folds[one.text] != number]
         kept = [one for one in asked if folds[one.text] == number]
         data = self.folder / self.kind / f"data-{number}"
         collection(data, self.kind, {"train": list(changed(rest, number)), "dev": rest[:16], "test": kept})
-        train_all(self.config(data, ("nlvr",), 2), [self.fold(number)])
+        train_all(self.config(data, ("nlvr",), 2), [self.fold(number, seed) for seed in self.seeds])
 
     def answers(self, *, learnt: bool) -> dict[str, float]:
-        """Return whether each real statement was judged rightly, by name; before or after learning from real ones."""
+        """Return which share of seeds judged each real statement rightly; before or after learning from real ones."""
         right: dict[str, float] = {}
         for number in range(FOLDS):
             if learnt:
-                found = evaluation(self.fold(number), "test")
+                found = [right_of(evaluation(self.fold(number, seed), "test")) for seed in self.seeds]
+                right |= dict(zip(sorted(found[0]), averaged(found).tolist(), strict=True))
             else:
                 data = self.folder / self.kind / f"data-{number}"
-                found = measured(self.first, "test", f"data.path={data}", "data.tasks=[nlvr]", "~mixing")
-            right |= found.values[next(name for name in found.values if "accuracy" in name)]
+                right |= right_of(measured(self.first, "test", f"data.path={data}", "data.tasks=[nlvr]", "~mixing"))
         return right
+
+
+def right_of(found: Evaluation) -> Values:
+    """Return whether each example was answered rightly, by name."""
+    return found.values[next(name for name in found.values if "accuracy" in name)]
 
 
 def after(run: Wanted) -> list[str]:
@@ -286,13 +301,18 @@ def main() -> None:
     parser.add_argument("--from", dest="kinds", nargs="+", choices=[OBJECTS, PIXELS], default=[OBJECTS, PIXELS])
     parser.add_argument("--first", action="store_true", help="learn from the grammar's statements alone")
     parser.add_argument("--sentences", type=int, default=SENTENCES, help=f"of the grammar; default: {SENTENCES}")
+    parser.add_argument("--later", type=int, default=LATER, help=f"epochs over its statements; default: {LATER}")
     chosen = parser.parse_args()
     needs(transformers="quincunx[transformers]", pyarrow="pyarrow", scipy="scipy")
     data = chosen.data or Path(os.environ.get("QUINCUNX_DATA", ".")) / "nlvr"
     if not (data / "dev.jsonl").is_file():
         raise SystemExit(f"no {data / 'dev.jsonl'}: give the folder with --data, or its parent in QUINCUNX_DATA")
-    folder = chosen.out / (NAME if chosen.sentences == SENTENCES else f"{NAME}-{chosen.sentences}")
-    experiments = [Experiment(folder, kind, chosen.sentences) for kind in chosen.kinds]
+    folder = NAME if chosen.sentences == SENTENCES else f"{NAME}-{chosen.sentences}"
+    folder += "" if chosen.later == LATER else f"-later-{chosen.later}"
+    seeds = chosen.seeds or SEEDS
+    experiments = [
+        Experiment(chosen.out / folder, kind, chosen.sentences, chosen.later, seeds) for kind in chosen.kinds
+    ]
     for each in experiments:
         each.learn()
     if chosen.first:
@@ -300,10 +320,11 @@ def main() -> None:
     asked = real(data)
     for each in experiments:
         for number in range(FOLDS):
-            if not each.fold(number).finished:
+            if not all(each.fold(number, seed).finished for seed in seeds):
                 each.train_fold(number, asked)
-        require([each.fold(number) for number in range(FOLDS)], "call this again")
-    print(f"\n{machine(torch.get_num_threads())}\n\n{report(experiments, asked)}")
+        require(each.folds, "call this again")
+    print(f"\n{machine(torch.get_num_threads())}; {chosen.later} epochs of statements, {len(seeds)} seeds")
+    print(f"\n{report(experiments, asked)}")
 
 
 if __name__ == "__main__":
