@@ -1,10 +1,10 @@
 """Parameter-efficient methods beside training everything: a small model that knows some tasks of a world learns others.
 
 For each seed an encoder-decoder is trained whole on chains of steps, expressions, captions and classes of a rendered
-world, then frozen, and every method adapts it to questions and to statements about two pictures, all with about as many
-trained parameters, a twentieth of the model's at most. The learning rate of each is chosen on the development split,
-with a seed of its own. Then the time of an update of each, in turn in one process, and what it holds: tensors that
-autograd keeps, gradients, the optimizer's states.
+world, then frozen, and every method adapts it to other tasks on other pictures, questions with ten noisy annotators
+and choices with their reasons, all with about as many trained parameters, a twentieth of the model's at most. The
+learning rate of each is chosen on the development split, with a seed of its own. Then the time of an update of each,
+in turn in one process, and what it holds: tensors that autograd keeps, gradients, the optimizer's states.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/vision_language_methods.py [--out runs] [--methods ...]
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,16 @@ from vision_language_steps import Trained
 
 from quincunx.metrics.intervals import student_interval
 from quincunx.recipes.vision_language.data.world.generate import generate
+from quincunx.recipes.vision_language.measured import MEASURES
 
 NAME = "vision-language-methods"
-BEFORE, AFTER = ("gqa", "refcoco", "caption", "cls"), ("vqa", "nlvr")
+TASKS = {"before": ("gqa", "refcoco", "caption", "cls"), "after": ("vqa", "vcr")}
+COUNTS = {"before": {"train": 10_000, "dev": 200, "test": 200}, "after": {"train": 3000, "dev": 400, "test": 1000}}
+FEW = {"train": 80, "dev": 16, "test": 16}
+"""Pictures of each world; of both where it is only to be seen that all works."""
+EPOCHS = {"before": 8, "after": 6}
+MAIN = [*(f"{task}/{MEASURES[task][0]}" for task in TASKS["after"]), "score"]
+"""What an evaluation is compared by: each task's main measure, and their mean."""
 SEEDS, PILOT_SEED = (1, 2, 3), 101
 WIDTH = 128
 BAR, SHARE = 0.01, 0.05
@@ -41,7 +48,6 @@ BAR, SHARE = 0.01, 0.05
 
 FROZEN = ("unfreeze.language_model=false",)
 ADAPTER = ("adapt.bottleneck=true", "adapt.reduction_factor=8", "unfreeze.layer_norms=true")
-ENCODER = ["*encoder*"]
 
 
 def by_peft(method: str, train: Sequence[str] = ("norms",), **options: Any) -> tuple[str, ...]:
@@ -96,7 +102,7 @@ METHODS: dict[str, Method] = {
         "hyperformer",
         by_peft(
             "hyperformer",
-            tasks=[*AFTER],
+            tasks=[*TASKS["after"]],
             reduction_factor=8,
             task_embedding_dim=16,
             hidden_dim=16,
@@ -122,16 +128,19 @@ class Experiment:
     folder: Path
     small: bool
 
-    @property
-    def world(self) -> Path:
-        """The collection."""
-        return self.folder / "world"
+    def worlds(self) -> None:
+        """Render both worlds, the second with pictures of its own."""
+        for seed, (stage, counts) in enumerate(COUNTS.items()):
+            generate(
+                self.folder / f"world-{stage}", counts=FEW if self.small else counts, tasks=TASKS[stage], seed=seed
+            )
 
-    def config(self, tasks: Sequence[str], epochs: float) -> dict[str, Any]:
-        """Return what all runs on some tasks share."""
+    def config(self, stage: str) -> dict[str, Any]:
+        """Return what all runs of a stage share."""
+        data = {"path": str(self.folder / f"world-{stage}"), "train": "train", "dev": "dev", "test": "test"}
         return {
             "recipe": "vision_language",
-            "data": {"path": str(self.world), "tasks": list(tasks), "train": "train", "dev": "dev", "test": "test"},
+            "data": {**data, "tasks": [*TASKS[stage]]},
             "text": {"task_prompts": True},
             "model": {
                 "build": {"width": WIDTH, "num_layers": 3, "num_heads": 4, "vocab_size": 400},
@@ -141,7 +150,7 @@ class Experiment:
             "pictures": {"features": "butd", "boxes": 6},
             "mixing": {"mixed": True},
             "update": {"batch_size": 64, "clip_norm": 1.0},
-            "budget": {"epochs": 1 if self.small else epochs},
+            "budget": {"epochs": 1 if self.small else EPOCHS[stage]},
             "schedule": {"kind": "linear"},
             "evaluate": {"every": None},
             "checkpoint": {"every": "epoch", "keep": 1},
@@ -151,10 +160,6 @@ class Experiment:
     def before(self, seed: int) -> Wanted:
         """Return the run that learns the first tasks."""
         return Wanted(self.folder / "before" / str(seed), [f"seed={seed}", "optimizer.learning_rate=1e-3"])
-
-    def adaptation(self) -> dict[str, Any]:
-        """Return what all runs on the other tasks share."""
-        return self.config(AFTER, 6)
 
     def run(self, name: str, rate: float, seed: int, *, pilot: bool = False) -> Wanted:
         """Return a method's run; pilots begin at the first seed's model."""
@@ -191,23 +196,18 @@ def accuracies(experiment: Experiment, names: Sequence[str], seeds: Sequence[int
     rows: list[list[object]] = []
     for name in names:
         apart = [100 * (a - b) for a, b in zip(scores[name], scores[WHOLE], strict=True)]
-        columns = [over_seeds([100 * one[key] for one in found[name]], 1) for key in measured(found[name][0])]
+        columns = [over_seeds([100 * one[key] for one in found[name]], 1) for key in MAIN]
         less = "" if name == WHOLE else over_seeds(apart, 1)
         rows.append([METHODS[name].label, f"{experiment.rate(name):g}", *columns, less])
-    head = ["trained", "rate", *measured(found[names[0]][0]), "less everything"]
+    head = ["trained", "rate", *MAIN, "less everything"]
     short = [b - a for a, b in zip(scores.get(SINGLE, []), scores[WHOLE], strict=False)]
     return table(head, rows), short
-
-
-def measured(scalars: Mapping[str, float]) -> list[str]:
-    """Return the names of the main measures of an evaluation, their mean last."""
-    return [*sorted(name for name in scalars if name.endswith("accuracy") and "/" in name), "score"]
 
 
 def costs(experiment: Experiment, names: Sequence[str], rounds: int) -> tuple[str, dict[str, float]]:
     """Return the table of times and bytes, and each method's share of trained parameters."""
     contestants = {
-        name: Trained(experiment.adaptation(), experiment.run(name, METHODS[name].rates[0], SEEDS[0]).changes)
+        name: Trained(experiment.config("after"), experiment.run(name, METHODS[name].rates[0], SEEDS[0]).changes)
         for name in names
     }
     found = alternate({name: partial(each.update) for name, each in contestants.items()}, rounds, warmup=2)
@@ -244,24 +244,23 @@ def main() -> None:
     chosen = parser.parse_args()
     needs(transformers="quincunx[transformers]", pyarrow="pyarrow")
     experiment = Experiment(chosen.out / (f"{NAME}-small" if chosen.small else NAME), chosen.small)
-    counts = {"train": 80, "dev": 16, "test": 16} if chosen.small else {"train": 3000, "dev": 400, "test": 1000}
-    generate(experiment.world, counts=counts, tasks=[*BEFORE, *AFTER])
+    experiment.worlds()
     names, seeds = list(dict.fromkeys([WHOLE, *chosen.methods])), chosen.seeds or SEEDS
     before = [experiment.before(seed) for seed in dict.fromkeys([SEEDS[0], *seeds])]
-    first, pilots = experiment.config(BEFORE, 12), experiment.pilots(names)
+    pilots = experiment.pilots(names)
     if chosen.before or chosen.part is None:
-        train_all(first, before, chosen.part)
+        train_all(experiment.config("before"), before, chosen.part)
     if chosen.before:
         return
     require(before, "call this with --before first")
     if chosen.pilot or chosen.part is None:
-        train_all(experiment.adaptation(), pilots, chosen.part)
+        train_all(experiment.config("after"), pilots, chosen.part)
     if chosen.pilot:
         return
     require(pilots, "call this with --pilot first")
     # seed by seed, so that what slows the machine down meets all methods
     wanted = [experiment.chosen(name, [seed])[0] for seed in seeds for name in names]
-    train_all(experiment.adaptation(), wanted, chosen.part)
+    train_all(experiment.config("after"), wanted, chosen.part)
     if chosen.part is not None:
         return
     print(f"\n{machine(torch.get_num_threads())}; {len(seeds)} seeds\n")

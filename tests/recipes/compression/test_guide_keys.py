@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from quincunx import load, train
 from quincunx.config.document import ConfigError
 from quincunx.recipes.compression.names import KEYS
+from quincunx.recipes.compression.recipe import RECIPE
 from quincunx.recipes.compression.shapes import training_shaping
 from quincunx.recipes.compression.sources import read
 from recipes.compression.runs_made import metrics, write_texts
@@ -190,6 +191,26 @@ def test_without_cmp_len_it_is_a_plain_language_model_and_said(look: Callable[..
     notes = (seen.run / "starts.jsonl").read_text()
     assert "a plain language model, nothing is compressed" in notes
     assert "the model is built from nothing: llama" in notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ((), True),
+        (("objective={forward: 1, without: 1, full: 0.5}",), True),
+        (("objective={forward: 0.5, without: 0.5, full: 0.5}",), False),
+        (("objective={reconstruction: 1}",), False),
+        (("model={path: somewhere}", "~tokenizer"), False),
+    ],
+)
+def test_controls_that_are_trained_less_than_what_they_measure_are_said(changes: Sequence[str], said: bool) -> None:
+    basic = {
+        "recipe": "compression",
+        "data": {"context_length": 8, "forward_length": 8},
+        "tokenizer": {"vocabulary": 300},
+    }
+    _, notes = RECIPE.decide(load(basic, *changes).config)
+    assert any("controls that are trained less" in note for note in notes) == said
 
 
 @pytest.mark.parametrize("word", ["bfloat16", "float16"])
