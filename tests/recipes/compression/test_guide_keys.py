@@ -198,6 +198,7 @@ def test_without_cmp_len_it_is_a_plain_language_model_and_said(look: Callable[..
     [
         ((), True),
         (("objective={forward: 1, without: 1, full: 0.5}",), True),
+        (("objective={distillation: 1}",), True),
         (("objective={forward: 0.5, without: 0.5, full: 0.5}",), False),
         (("objective={reconstruction: 1}",), False),
         (("model={path: somewhere}", "~tokenizer"), False),

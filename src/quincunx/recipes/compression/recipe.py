@@ -184,11 +184,11 @@ def _yardsticks(config: CompressionConfig) -> list[str]:
     """Return what to know where a built model learns the controls less than what is measured by them."""
     learnt = weights(config)
     without, full = learnt.get("without", 0.0), learnt.get("full", 0.0)
-    measured = learnt.get("forward", 0.0)
+    measured = max(learnt.get("forward", 0.0), learnt.get("distillation", 0.0))
     if min(without, full) >= measured:
         return []
     return [
         f"the gap that compression closes is measured between controls that are trained less (objective.without "
-        f"{without:g}, objective.full {full:g}) than what is measured (objective.forward {measured:g}): shares are "
+        f"{without:g}, objective.full {full:g}) than what is measured (weight {measured:g}): shares are "
         "flattered; give all three the same weight to compare"
     ]
