@@ -8,113 +8,11 @@ who had read the real sentences; none of their pictures or labels goes into it.
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise, permutations
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
-from PIL import Image, ImageDraw
-
-from quincunx.recipes.vision_language.data.record import Picture, Region
-
-SHAPES = ("square", "circle", "triangle")
-COLOURS = {"blue": (0, 153, 255), "yellow": (255, 255, 0), "black": (0, 0, 0)}
-NAMES = {"#0099ff": "blue", "yellow": "yellow", "black": "black"}
-"""The data set's names of colours in lower case -> words."""
-SIDES = (10, 20, 30)
-BOX, STRIDE = 100, 150
-SIZE = (2 * STRIDE + BOX, BOX)
-LIGHT, GREY = (211, 211, 211), (128, 128, 128)
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A shape; pixels from the left and the top of its box."""
-
-    shape: str
-    colour: str
-    side: int
-    x: int
-    y: int
-
-
-Box = tuple[Thing, ...]
-Scene = tuple[Box, ...]
-
-
-def scene_of(row: Mapping[str, Any]) -> Scene:
-    """Return the scene of a line of the data set."""
-    return tuple(
-        tuple(
-            Thing(each["type"], NAMES[each["color"].lower()], each["size"], each["x_loc"], each["y_loc"])
-            for each in things
-        )
-        for things in row["structured_rep"]
-    )
-
-
-def picture_of(name: str, scene: Scene, file: str | None = None) -> Picture:
-    """Return the picture of a scene, its things as regions."""
-    regions = tuple(
-        Region(_corners(place, thing), thing.shape, thing.colour) for place, box in enumerate(scene) for thing in box
-    )
-    return Picture(name, *SIZE, file, regions)
-
-
-def rows_of(scene: Scene) -> list[list[float]]:
-    """Return what is known of each thing: shape, colour and size, one of three each."""
-    kinds: tuple[tuple[str, Sequence[Any]], ...] = (
-        ("shape", SHAPES),
-        ("colour", tuple(COLOURS)),
-        ("side", SIDES),
-    )
-    return [
-        [float(getattr(thing, name) == value) for name, values in kinds for value in values]
-        for box in scene
-        for thing in box
-    ]
-
-
-def drawn(scene: Scene) -> Image.Image:
-    """Return a scene as the data set draws it."""
-    image = Image.new("RGB", SIZE, LIGHT)
-    draw = ImageDraw.Draw(image)
-    for place in range(len(scene) - 1):
-        draw.rectangle((place * STRIDE + BOX, 0, (place + 1) * STRIDE - 1, BOX - 1), GREY)
-    for place, box in enumerate(scene):
-        for thing in box:
-            x1, y1, x2, y2 = (round(each) for each in _corners(place, thing))
-            if thing.shape == "square":
-                draw.rectangle((x1, y1, x2 - 1, y2 - 1), COLOURS[thing.colour])
-            elif thing.shape == "circle":
-                draw.ellipse((x1, y1, x2 - 1, y2 - 1), COLOURS[thing.colour])
-            else:
-                draw.polygon([(x1, y2 - 1), (x2 - 1, y2 - 1), ((x1 + x2) // 2, y1)], COLOURS[thing.colour])
-    return image
-
-
-def _corners(place: int, thing: Thing) -> tuple[float, float, float, float]:
-    left = place * STRIDE
-    bottom = min(thing.y + thing.side, BOX)
-    return float(left + thing.x), float(max(thing.y, 0)), float(min(left + thing.x + thing.side, left + BOX)), bottom
-
-
-def said(text: str) -> str:
-    """Return a sentence in lower case, without stops and commas."""
-    return " ".join(re.sub(r"[.,]", " ", text.lower()).split())
-
-
-def variants(scene: Scene, text: str, count: int, rng: random.Random) -> list[tuple[Scene, str]]:
-    """Return a statement and its scene with boxes in other orders, and colours exchanged in both: as true as before."""
-    every = [(order, colours) for order in permutations(range(3)) for colours in permutations(COLOURS)]
-    made: list[tuple[Scene, str]] = []
-    for order, colours in rng.sample(every, count):
-        other = dict(zip(COLOURS, colours, strict=True))
-        boxes = tuple(tuple(replace(thing, colour=other[thing.colour]) for thing in scene[place]) for place in order)
-        made.append((boxes, re.sub(r"\b(blue|yellow|black)", lambda found: other[found[1]], text)))  # noqa: B023
-    return made
-
+from nlvr_scene import BOX, COLOURS, SHAPES, Box, Scene, Thing
 
 # --- scenes at random
 

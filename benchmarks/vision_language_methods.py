@@ -47,7 +47,7 @@ BAR, SHARE = 0.01, 0.05
 """How much less than everything trained a single bottleneck may reach, with which share of the parameters."""
 
 FROZEN = ("unfreeze.language_model=false",)
-ADAPTER = ("adapt.bottleneck=true", "adapt.reduction_factor=8", "unfreeze.layer_norms=true")
+ADAPTER = ("adapt.bottleneck=true", "adapt.reduction_factor=8.5", "unfreeze.layer_norms=true")
 
 
 def by_peft(method: str, train: Sequence[str] = ("norms",), **options: Any) -> tuple[str, ...]:
@@ -62,17 +62,17 @@ class Method:
 
     label: str
     changes: Sequence[str]
-    rates: Sequence[float] = (1e-3, 3e-3)
+    rates: Sequence[float] = (3e-3, 1e-2)
 
 
 WHOLE, SINGLE, ENCODER_ONLY = "whole", "bottleneck", "bottleneck-encoder"
 METHODS: dict[str, Method] = {
-    WHOLE: Method("everything", (), (3e-4, 1e-3)),
+    WHOLE: Method("everything", (), (3e-4, 1e-3, 3e-3)),
     "connector": Method("what embeds pictures, alone", FROZEN),
     "norms": Method("layer norms", (*FROZEN, "unfreeze.layer_norms=true")),
     SINGLE: Method("bottleneck, one for all tasks", (*ADAPTER, "adapt.single=true")),
     "bottleneck-tasks": Method(
-        "bottleneck, one a task", ("adapt.bottleneck=true", "adapt.reduction_factor=16", "unfreeze.layer_norms=true")
+        "bottleneck, one a task", ("adapt.bottleneck=true", "adapt.reduction_factor=17", "unfreeze.layer_norms=true")
     ),
     "bottleneck-half": Method(
         "bottleneck, the way down shared",
@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
         (
             "adapt.compacter=true",
             "adapt.single=true",
-            "adapt.reduction_factor=4",
+            "adapt.reduction_factor=4.2",
             "adapt.division=2",
             "adapt.factorized=false",
             "unfreeze.layer_norms=true",
@@ -103,7 +103,7 @@ METHODS: dict[str, Method] = {
         by_peft(
             "hyperformer",
             tasks=[*TASKS["after"]],
-            reduction_factor=8,
+            reduction_factor=8.5,
             task_embedding_dim=16,
             hidden_dim=16,
             projected_task_embedding_dim=2,
