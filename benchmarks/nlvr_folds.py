@@ -2,7 +2,8 @@
 
 989 statements are too few to learn to read and to count, so a small encoder-decoder first learns from questions and
 statements of a grammar about scenes at random (nlvr_world.py), then from four fifths of the real ones, boxes reordered
-and colours exchanged in picture and sentence alike, and answers the last fifth, whose sentences it has not seen.
+and colours exchanged in picture and sentence alike, and judges the last fifth, whose sentences it has not seen, in
+twelve such variants of each statement.
 `objects` gets shape, colour, size and box of each thing as annotated; `pixels` gets connected areas of one colour as
 regions, and their pixels, and no annotation. Beside them, both get what follows from the boxes of regions: in which of
 the three boxes one is, which walls it touches, how many lie below it, and whether one lies above.

@@ -65,6 +65,8 @@ class Method:
     rates: Sequence[float] = (3e-3, 1e-2)
 
 
+LOWER = (1e-3, 3e-3, 1e-2)
+"""Rates of methods that the highest makes diverge."""
 WHOLE, SINGLE, ENCODER_ONLY = "whole", "bottleneck", "bottleneck-encoder"
 METHODS: dict[str, Method] = {
     WHOLE: Method("everything", (), (3e-4, 1e-3, 3e-3)),
@@ -109,8 +111,8 @@ METHODS: dict[str, Method] = {
             projected_task_embedding_dim=2,
         ),
     ),
-    "lora": Method("LoRA, one for all", ("adapt.lora=true", "adapt.single_lora=true", "adapt.lora_rank=14")),
-    "lora-tasks": Method("LoRA, one a task", ("adapt.lora=true", "adapt.lora_rank=7")),
+    "lora": Method("LoRA, one for all", ("adapt.lora=true", "adapt.single_lora=true", "adapt.lora_rank=14"), LOWER),
+    "lora-tasks": Method("LoRA, one a task", ("adapt.lora=true", "adapt.lora_rank=7"), LOWER),
     "prefix": Method("gated prefix", by_peft("prefix", prefix_len=36)),
     "prompts": Method(
         "prompts", ("adapt.encoder_prompts=20", "adapt.single_prompt=true", "adapt.prompt_width=230",
