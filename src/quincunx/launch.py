@@ -275,7 +275,8 @@ def _check_declared(config: Any, loaded: Loaded, chunk_samples: int | None, allo
     problems = check_sizes(config, loaded.schema, sizes, loaded.document) if loaded.schema.sizes else []
     problems += try_targets(config, make_plan(config, sizes, chunk_samples), loaded.document, allowed)
     if (section := getattr(config, "peft", None)) is not None:
-        problems += check_peft(section, loaded.document)
+        tasks = loaded.schema.tasks_of(config) if loaded.schema.tasks_of else ()
+        problems += check_peft(section, loaded.document, tasks=tasks)
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise ConfigError(errors)

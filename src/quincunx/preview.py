@@ -66,7 +66,8 @@ def count(loaded: Loaded) -> tuple[Counted, list[str]]:
     recipe = recipe_of(loaded.schema.name)
     config, notes = recipe.decide(loaded.config)
     section = getattr(config, "peft", None)
-    problems = check_peft(section, loaded.document) if section is not None else []
+    tasks = loaded.schema.tasks_of(config) if loaded.schema.tasks_of else ()
+    problems = check_peft(section, loaded.document, tasks=tasks) if section is not None else []
     if problems:
         raise ConfigError(problems)
     with torch.device("meta"):

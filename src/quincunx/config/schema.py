@@ -7,7 +7,7 @@ data, so that `check`, `explain`, the reference page and the tests read the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -268,5 +268,7 @@ class RecipeSchema:
     """Config -> sizes known without reading the data (declared counts); None where there are none."""
     prepare: Callable[[Document], list[str]] | None = None
     """Last structural step after merging (defaults that depend on other keys); returns notes to say at the start."""
+    tasks_of: Callable[[Any], Sequence[str]] | None = None
+    """Config, decided -> the tasks that its examples belong to, by whose order weights are chosen; None: to none."""
     metrics: Callable[[Any], Metrics] | None = None
     """Config -> what its evaluations measure; the recipe's `build` says the same."""

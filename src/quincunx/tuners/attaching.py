@@ -63,11 +63,11 @@ class Attached:
     """What to say about it, in sentences."""
 
 
-def check_peft(section: Peft, document: Document | None = None, *, tasks: bool = False) -> list[Problem]:
+def check_peft(section: Peft, document: Document | None = None, *, tasks: Sequence[str] = ()) -> list[Problem]:
     """Return what is wrong with the section `peft`, each problem at its place in the document; imports peft.
 
-    `tasks`: whether the recipe's examples belong to tasks. Raises MissingExtra when there is a method and peft is not
-    installed.
+    `tasks`: those that examples belong to, in order; none where they belong to no task. Raises MissingExtra when there
+    is a method and peft is not installed.
     """
     method, options = section.method, section.options
     if method is None:
@@ -92,9 +92,8 @@ def check_peft(section: Peft, document: Document | None = None, *, tasks: bool =
         values, reason = REFUSED.get((method, name), ((), ""))
         if name in OURS:
             found.append(problem(f"{name} says nothing here: {OURS[name]}", "leave it out", "options", name))
-        elif name in known and not tasks and _names_tasks(name, value):
-            reason = "examples belong to no task here, so that nothing could choose between weights"
-            found.append(problem(f"tasks says nothing here: {reason}", "leave it out", "options", name))
+        elif name in known and (wrong := _misrouted(name, value, tasks)):
+            found.append(problem(*wrong, "options", name))
         elif name not in known:
             near = closest(name, known)
             remedy = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
@@ -125,7 +124,7 @@ def _has_bottleneck(section: Peft) -> bool:
     return any(method in WITH_BOTTLENECK for method in (section.method, *methods))
 
 
-def attach(model: nn.Module, section: Peft, *, tasks: bool = False) -> Attached:
+def attach(model: nn.Module, section: Peft, *, tasks: Sequence[str] = ()) -> Attached:
     """Put the adapters of a section into a model (a `PreTrainedModel`), freeze the rest, and say what is trained.
 
     `tasks` is as in `check_peft`. New weights come from torch's default generator. peft's methods that keep weights for
@@ -307,11 +306,21 @@ def _config_classes() -> dict[str, Any]:
     return {kind.value.lower(): cls for kind, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 
-def _names_tasks(name: str, value: Any) -> bool:
-    """Return whether an option, or one of a composite's parts, names tasks."""
+def _misrouted(name: str, value: Any, tasks: Sequence[str]) -> tuple[str, str] | None:
+    """Return what is wrong with the tasks that an option, or one of a composite's parts, names, and what to do."""
+    parts = [value] if name == "tasks" else []
     if name == "parts" and isinstance(value, list):
-        return any(isinstance(part, Mapping) and part.get("tasks") for part in value)
-    return name == "tasks" and bool(value)
+        parts = [part.get("tasks") for part in value if isinstance(part, Mapping)]
+    named = [part for part in parts if part]
+    if named and not tasks:
+        reason = "examples belong to no task here, so that nothing could choose between weights"
+        return f"tasks says nothing here: {reason}", "leave it out"
+    others = [part for part in named if isinstance(part, list | tuple) and [*part] != [*tasks]]
+    if not others:
+        return None
+    # an example comes with the number of its task: in another order it would get the weights of another
+    message = f"tasks are {', '.join(map(str, others[0]))} here, and examples belong to {', '.join(tasks)}"
+    return message, f"give all of them, in this order: [{', '.join(tasks)}]"
 
 
 def _summary(section: Peft, modules: Sequence[str], trainable: int, total: int) -> str:

@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from bart_base import BASE, NEW_TOKENS, VISUAL, bart_base
+from quincunx.config.document import ConfigError
 from quincunx.config.load import load
 from quincunx.recipes import schemas
 from quincunx.recipes.vision_language.adapted import peft_of
 from quincunx.tuners import attach
 from tiny_models import bart, t5
+from vision_language_runs import run_of
 
 TASKS = ("vqa", "gqa", "nlvr", "caption")
 PUBLISHED: list[tuple[dict[str, Any], float]] = [
@@ -68,7 +70,7 @@ def adapted(tmp_path: Path, settings: dict[str, Any], model: nn.Module, tasks: t
     section = peft_of(config_of(tmp_path, settings), tasks, biases=biases)
     # what embeds pictures is no part of a plain backbone
     train = [word for word in section.train or () if word != "connector"]
-    return attach(model, section.model_copy(update={"train": train or None}), tasks=True).model
+    return attach(model, section.model_copy(update={"train": train or None}), tasks=tasks).model
 
 
 def trained(model: nn.Module) -> dict[str, int]:
@@ -154,3 +156,32 @@ def test_images_adapters_go_by_their_own_options(tmp_path: Path) -> None:
     settings = {"feature_type": "raw_RN50", "use_vis_adapter": True, "vis_adapter_type": "front/back-basic"}
     [part] = peft_of(config_of(tmp_path, {**settings, "remove_bn_vis_adapter": True}), TASKS).options["parts"]
     assert part == {"method": "convolution", "adapter_type": "front/back-basic", "remove_batch_norm": True}
+
+
+@pytest.mark.parametrize("switches", [{"bottleneck": True, "share_down": True}, {"hyperformer": True, "unique": True}])
+def test_a_section_that_names_the_tasks_is_what_the_switches_make(
+    switches: dict[str, Any], world: Path, tmp_path: Path
+) -> None:
+    shared = {"data.tasks": ["cls", "vqa"], "mixing.mixed": True, "budget.updates": 2}
+    adapt = {f"adapt.{name}": value for name, value in switches.items()}
+    by_switches = run_of(world, tmp_path / "switches", {**shared, **adapt, "adapt.reduction_factor": 4})
+    section = peft_of(by_switches.config, ("cls", "vqa"), biases=False)
+    assert any(part.get("tasks") for part in section.options["parts"])
+    spelled = {"method": section.method, "options": section.options}
+    by_section = run_of(world, tmp_path / "section", {**shared, "peft": spelled})
+    one, other = (run.model("last").state_dict() for run in (by_switches, by_section))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("tasks", [["vqa", "cls"], ["cls"], ["cls", "vqa", "gqa"], ["a", "b"]])
+@pytest.mark.parametrize("composite", [False, True])
+def test_tasks_by_other_names_or_in_another_order_are_refused(
+    tasks: list[str], composite: bool, world: Path, tmp_path: Path
+) -> None:
+    part = {"reduction_factor": 4, "tasks": tasks}
+    parts = {"parts": [{"method": "bottleneck", **part}]}
+    section = {"method": "composite", "options": parts} if composite else {"method": "bottleneck", "options": part}
+    said = rf"tasks are {', '.join(tasks)} here, and examples belong to cls, vqa"
+    with pytest.raises(ConfigError, match=said):
+        run_of(world, tmp_path / "run", {"data.tasks": ["cls", "vqa"], "peft": section})
+    assert not (tmp_path / "run").exists()

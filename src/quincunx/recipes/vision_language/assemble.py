@@ -19,7 +19,7 @@ from quincunx.nn.pretrained.load import only_shapes
 from quincunx.nn.pretrained.seq2seq import build_seq2seq, load_seq2seq, read_seq2seq
 from quincunx.nn.pretrained.train_tokenizer import train_tokenizer
 from quincunx.recipes.vision_language.adapted import peft_of
-from quincunx.recipes.vision_language.kinds import is_raw, points, row_width
+from quincunx.recipes.vision_language.kinds import is_raw, points, routes_of, row_width
 from quincunx.recipes.vision_language.model.connect import CONNECTORS
 from quincunx.recipes.vision_language.model.downsample import DOWNSAMPLERS
 from quincunx.recipes.vision_language.model.heads import AnswerHead, PointerHead
@@ -167,7 +167,7 @@ def _adapted(
         model.vision_tower.requires_grad_(False)
     if section == Peft():
         return model, []
-    attached = attach(model, section, tasks=True)
+    attached = attach(model, section, tasks=routes_of(config))
     if attached.model is not model:
         raise UsageError(
             f"peft.method {section.method} of the library peft wraps a model, which is none of this recipe's then: "

@@ -27,6 +27,7 @@ from quincunx.recipes.vision_language.config_training import (
     VisionLanguageUpdate,
 )
 from quincunx.recipes.vision_language.defaults import prepare
+from quincunx.recipes.vision_language.kinds import routes_of
 from quincunx.recipes.vision_language.measured import metrics_of
 from quincunx.recipes.vision_language.names import GUIDE_ROOTS, NAMES
 from quincunx.recipes.vision_language.rules import RULES
@@ -96,5 +97,6 @@ SCHEMA = RecipeSchema(
     guide_roots=GUIDE_ROOTS,
     starter=STARTER,
     prepare=prepare,
+    tasks_of=routes_of,
     metrics=metrics_of,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 GRIDS = ("RN50", "RN101", "RN50x4", "ViT")
@@ -32,6 +33,11 @@ def has_task(config: Any, *tasks: str) -> bool:
 def names_task(config: Any, *tasks: str) -> bool:
     """Tell whether one of these tasks is named."""
     return config.objective == "tasks" and any(each in config.data.tasks for each in tasks)
+
+
+def routes_of(config: Any) -> Sequence[str]:
+    """Return the tasks that examples belong to, in the order of their numbers; texts of pretraining belong to none."""
+    return config.data.tasks if config.objective == "tasks" else ()
 
 
 def points(config: Any) -> bool:

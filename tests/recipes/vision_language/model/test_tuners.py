@@ -17,7 +17,7 @@ from quincunx.recipes.vision_language.model.joint import JointOptions
 from quincunx.tuners.attaching import attach
 from quincunx.tuners.trainable import part_of
 from tiny_models import clip
-from tuner_rows import ROWS, Row
+from tuner_rows import ROWS, TASKS, Row
 from vision_language_models import batch, model_of, wider
 
 SUITED = [row for row in ROWS if row.model in ("bart", "t5")]
@@ -38,7 +38,7 @@ def tasks_of(row: Row) -> list[str] | None:
 def tuned(row: Row, *, scattered: bool = True, joint: JointOptions | None = None) -> Any:
     model = model_of(row.model, joint=joint)
     torch.manual_seed(2)
-    attached = attach(model, Peft(method=row.method, options=copy.deepcopy(dict(row.options))), tasks=True)
+    attached = attach(model, Peft(method=row.method, options=copy.deepcopy(dict(row.options))), tasks=TASKS)
     assert attached.model is model or row.method in LIBRARY
     if scattered:
         generator = torch.Generator().manual_seed(3)
@@ -69,7 +69,7 @@ def test_it_begins_as_the_model_and_stands_in_the_backbone_alone(row: Row) -> No
 def test_visual_tokens_are_learned_beside_it(row: Row) -> None:
     model = model_of(row.model)
     section = Peft(method=row.method, options=copy.deepcopy(dict(row.options)), train=["connector"])
-    attach(model, section, tasks=True)
+    attach(model, section, tasks=TASKS)
     tasks = tasks_of(row)
     generator = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
@@ -92,7 +92,7 @@ def test_the_published_share_of_bart_base_is_trained() -> None:
         backbone.resize_token_embeddings(50_265 + 200, mean_resizing=False)
         model = VisionLanguageModel(backbone, make_visual_embedding(backbone, 2048))
         section = Peft(method="bottleneck", options={"reduction_factor": 8}, train=["connector", "norms"])
-        attached = attach(model, section, tasks=True)
+        attached = attach(model, section)
     assert attached.trainable == 6_081_600 and len(attached.modules) == 30
     assert round(100 * attached.trainable / attached.total, 3) == 4.177
 
@@ -177,7 +177,7 @@ class Tower(nn.Module):
 def seeing(method: str, **options: Any) -> tuple[Any, Any]:
     torch.manual_seed(4)
     model = model_of("bart", vision=Tower())
-    attached = attach(model, Peft(method=method, options=options), tasks=True)
+    attached = attach(model, Peft(method=method, options=options), tasks=options.get("tasks", ()))
     return model, attached
 
 
