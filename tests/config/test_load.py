@@ -342,3 +342,8 @@ def test_nothing_of_this_imports_torch(guide: str) -> None:
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_star_that_is_written_as_a_key_is_no_pattern() -> None:
+    with pytest.raises(ConfigError, match=r"\*"):
+        loaded({}, "gpu_memory.*=1")

@@ -106,7 +106,8 @@ class _Patterns:
     def _match(self, path: KeyPath, bound: KeyPath) -> tuple[KeyPath, Name] | None:
         if not path:
             return (_fill(split(self.name.new), bound), self.name) if self.name else None
-        exact, wild = self.children.get(path[0]), self.children.get(ANY)
+        wild = self.children.get(ANY)
+        exact = self.children.get(path[0]) if path[0] != ANY else None  # a key that is a star is a name like any other
         found = exact._match(path[1:], bound) if exact else None
         if found is None and wild is not None and isinstance(path[0], str):
             found = wild._match(path[1:], (*bound, path[0]))
